@@ -1,0 +1,58 @@
+import { type Form, decodeFormComponent } from "./form.ts";
+import { decodeBase64url } from "./jwt/base64url.ts";
+import { decodeUtf8 } from "./jwt/utf8.ts";
+import type { ClientRefusal, RequestRefusal } from "./refusals.ts";
+import { fail, ok, type Result } from "./result.ts";
+
+export interface ClientCredentials {
+  readonly clientId: string;
+  readonly secret: string;
+}
+
+/**
+ * Who says it is calling, and by which secret: `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1), exactly one of them.
+ * A second mechanism is refused and never ignored: ignoring it let a caller through with the weaker of the two (CVE-2026-16093).
+ * Does NOT check that the client exists or that the secret is right.
+ */
+export function parseClientCredentials(
+  authorization: readonly string[],
+  form: Form,
+): Result<ClientCredentials, RequestRefusal | ClientRefusal> {
+  if (authorization.length > 1) return fail({ code: "authorization_repeated" });
+  const [header] = authorization;
+  const secret = form.get("client_secret");
+  const hasAssertion = form.has("client_assertion") || form.has("client_assertion_type");
+  if (Number(header !== undefined) + Number(secret !== undefined) + Number(hasAssertion) > 1) {
+    return fail({ code: "client_authentication_multiple" });
+  }
+  if (hasAssertion) return fail({ code: "client_authentication_unsupported", method: "client_assertion" });
+  if (header !== undefined) return parseBasic(header, form.get("client_id"));
+  const clientId = form.get("client_id");
+  if (secret === undefined) return fail({ code: "client_authentication_missing" });
+  if (clientId === undefined) return fail({ code: "parameter_missing", parameter: "client_id" });
+  return ok({ clientId, secret });
+}
+
+/** RFC 7617 §2 around RFC 6749 §2.3.1: both halves are form-encoded before they are joined and encoded. The scheme has any letter case. */
+function parseBasic(header: string, bodyClientId: string | undefined): Result<ClientCredentials, ClientRefusal> {
+  const space = header.indexOf(" ");
+  const scheme = space < 0 ? header : header.slice(0, space);
+  if (scheme.toLowerCase() !== "basic") return fail({ code: "client_authentication_unsupported", method: scheme });
+  const pair = space < 0 ? undefined : decodeBase64(header.slice(space + 1).trim());
+  const colon = pair?.indexOf(":") ?? -1;
+  if (pair === undefined || colon < 0) return fail({ code: "client_not_authenticated", cause: "malformed" });
+  const clientId = decodeFormComponent(pair.slice(0, colon));
+  const secret = decodeFormComponent(pair.slice(colon + 1));
+  if (clientId === undefined || secret === undefined) return fail({ code: "client_not_authenticated", cause: "malformed" });
+  if (clientId === "" || secret === "") return fail({ code: "client_authentication_missing" });
+  if (bodyClientId !== undefined && bodyClientId !== clientId) return fail({ code: "client_id_mismatch" });
+  return ok({ clientId, secret });
+}
+
+function decodeBase64(text: string): string | undefined {
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  if (text.length % 4 !== 0 || /[-_]/.test(text)) return undefined;
+  const unpadded = text.slice(0, text.length - padding);
+  const bytes = decodeBase64url(unpadded.replaceAll("+", "-").replaceAll("/", "_"));
+  return bytes === undefined ? undefined : decodeUtf8(bytes);
+}

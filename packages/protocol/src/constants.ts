@@ -1,0 +1,38 @@
+/** Names and bounds of the wire. Units stand last in a name: seconds, bytes, count. */
+
+export const GRANT_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/** RFC 8693 §3. */
+export const TOKEN_TYPE_JWT = "urn:ietf:params:oauth:token-type:jwt";
+export const TOKEN_TYPE_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
+
+/** What a partner may sign with. Asymmetric only: a shared secret would let the server, or anyone who reads it, sign as the partner. */
+export const SUBJECT_TOKEN_ALGORITHMS = ["RS256", "PS256", "ES256", "ES384", "EdDSA"] as const;
+export type SubjectTokenAlgorithm = (typeof SUBJECT_TOKEN_ALGORITHMS)[number];
+
+/** What we sign with. */
+export const ACCESS_TOKEN_ALGORITHMS = ["ES256", "RS256"] as const;
+export type AccessTokenAlgorithm = (typeof ACCESS_TOKEN_ALGORITHMS)[number];
+
+export const JWT_BYTES_MAX = 16 * 1024;
+export const JSON_DEPTH_MAX = 32;
+export const FORM_PARAMETERS_MAX = 64;
+export const TOKEN_REQUEST_BYTES_MAX = 64 * 1024;
+
+/** RFC 7519 does not bound `sub`; OpenID Connect Core §2 says 255 ASCII characters, and so do our external ids. */
+export const SUBJECT_CHARACTERS_MAX = 255;
+export const JTI_CHARACTERS_MAX = 255;
+export const KID_CHARACTERS_MAX = 255;
+export const SCOPE_TOKENS_MAX = 32;
+
+export const JWKS_KEYS_MAX = 50;
+export const RSA_MODULUS_BITS_MIN = 2048;
+export const RSA_MODULUS_BITS_MAX = 8192;
+export const RSA_PUBLIC_EXPONENT_MIN = 65537n;
+
+export const CLOCK_SKEW_SECONDS_MAX = 60;
+export const CLOCK_SKEW_SECONDS_DEFAULT = 30;
+export const ASSERTION_LIFETIME_SECONDS_DEFAULT = 3600;
+export const ASSERTION_LIFETIME_SECONDS_MIN = 60;
+export const ASSERTION_LIFETIME_SECONDS_MAX = 3600;
+export const ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT = 3600;

@@ -1,0 +1,82 @@
+import { CLOCK_SKEW_SECONDS_MAX, GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS_TOKEN, TOKEN_TYPE_JWT } from "../constants.ts";
+import { type Form, requireParameter } from "../form.ts";
+import type { Client, ExchangeFacts, Principal, Spend } from "../ports.ts";
+import type { Refusal } from "../refusals.ts";
+import { fail, ok, type Result } from "../result.ts";
+import { resolveScope } from "../scope.ts";
+import { type SubjectToken, validateSubjectToken } from "../tokens/subject-token.ts";
+import type { Grant, GrantContext, GrantDecision, GrantPorts } from "./grant.ts";
+
+/** OAuth 2.0 Token Exchange (RFC 8693): a partner's signed JWT in, an access token for its user or for the partner itself out. */
+export const tokenExchange: Grant = {
+  grantType: GRANT_TOKEN_EXCHANGE,
+  name: "token-exchange",
+  responseMembers: { issued_token_type: TOKEN_TYPE_ACCESS_TOKEN },
+  decide,
+};
+
+function decide(context: GrantContext): Result<GrantDecision, Refusal> {
+  const { form, client, facts, ports } = context;
+  const parameters = readParameters(form, ports.resource);
+  if (!parameters.ok) return parameters;
+  const token = validateSubjectToken(parameters.value, client, ports.partnerKeys(client), context.nowMs / 1000);
+  if (!token.ok) return token;
+  recordToken(facts, token.value);
+  const principal = toPrincipal(token.value.subject, client);
+  const scope = resolveScope(form.get("scope"), principal.kind, client.allowedScopes);
+  if (!scope.ok) return scope;
+  return ok({ principal, scope: scope.value, spend: client.replay === "single_use" ? toSpend(token.value, ports) : undefined });
+}
+
+/** Everything in the form but the token's content (RFC 8693 §2.1). What is not supported is refused by name, never ignored. */
+function readParameters(form: Form, resource: string): Result<string, Refusal> {
+  const subjectToken = requireParameter(form, "subject_token");
+  if (!subjectToken.ok) return subjectToken;
+  const subjectTokenType = requireParameter(form, "subject_token_type");
+  if (!subjectTokenType.ok) return subjectTokenType;
+  if (subjectTokenType.value !== TOKEN_TYPE_JWT) return fail({ code: "subject_token_type_unsupported", got: subjectTokenType.value });
+  const requestedType = form.get("requested_token_type") ?? TOKEN_TYPE_ACCESS_TOKEN;
+  if (requestedType !== TOKEN_TYPE_ACCESS_TOKEN) return fail({ code: "requested_token_type_unsupported", got: requestedType });
+  const refusal = actorRefusal(form) ?? targetRefusal(form, resource);
+  return refusal === undefined ? subjectToken : fail(refusal);
+}
+
+function actorRefusal(form: Form): Refusal | undefined {
+  const hasToken = form.has("actor_token");
+  const hasType = form.has("actor_token_type");
+  if (hasToken !== hasType) return { code: "actor_token_incomplete", missing: hasToken ? "actor_token_type" : "actor_token" };
+  return hasToken ? { code: "delegation_not_allowed" } : undefined;
+}
+
+function targetRefusal(form: Form, resource: string): Refusal | undefined {
+  if (form.has("audience") && form.has("resource")) return { code: "target_repeated" };
+  for (const parameter of ["audience", "resource"] as const) {
+    const target = form.get(parameter);
+    if (target !== undefined && target !== resource) return { code: "target_unknown", parameter, expected: resource };
+  }
+  return undefined;
+}
+
+function recordToken(facts: ExchangeFacts, token: SubjectToken): void {
+  facts.subject = token.subject;
+  if (token.kid !== undefined) facts.kid = token.kid;
+  if (token.jti !== undefined) facts.jti = token.jti;
+}
+
+/** `sub` is the client id, which the server made and no user can have, or it is a user in the ONE namespace of this partner. */
+function toPrincipal(subject: string, client: Client): Principal {
+  if (subject === client.clientId) return { kind: "service_account" };
+  return { kind: "user", namespace: client.subjectNamespace, id: subject };
+}
+
+/**
+ * What stands for this token among the partner's spent ones: its jti, or where it has none its content without the signature (an
+ * ECDSA signature has a second valid spelling, -s). Kept until the token could not pass under the widest skew that can be set.
+ */
+function toSpend(token: SubjectToken, ports: GrantPorts): Spend {
+  const identity = token.jti === undefined ? `content ${token.signingInput}` : `jti ${token.jti}`;
+  return {
+    key: ports.sha256(identity).subarray(0, 16),
+    expiresAtMs: Math.ceil((token.expiresAtSeconds + CLOCK_SKEW_SECONDS_MAX) * 1000),
+  };
+}

@@ -1,0 +1,124 @@
+import type { AccessTokenAlgorithm, SubjectTokenAlgorithm } from "./constants.ts";
+import type { Refusal } from "./refusals.ts";
+import type { Result } from "./result.ts";
+import type { Scope } from "./scope.ts";
+
+/** What the token endpoint knows of a partner. Its record, never the token, selects issuer, keys, algorithms and audience. */
+export interface Client {
+  /** Server-made, `prt_…`: no user id can equal one. */
+  readonly clientId: string;
+  /** Grows with every change of the record: issuing stops when it is no longer the one that was checked. */
+  readonly version: number;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly subjectNamespace: "user_id" | "external_user_id";
+  readonly replay: "single_use" | "reusable";
+  readonly assertionLifetimeSecondsMax: number;
+  readonly clockSkewSeconds: number;
+  readonly accessTokenLifetimeSeconds: number;
+  readonly allowedAlgorithms: readonly SubjectTokenAlgorithm[];
+  readonly allowedGrants: readonly string[];
+  readonly allowedScopes: readonly Scope[];
+}
+
+export interface PartnerKey {
+  readonly kid: string | undefined;
+  readonly algorithm: SubjectTokenAlgorithm;
+  /** False for anything but a signature by this key over the ASCII of `signingInput`; never throws. ECDSA is raw r||s (RFC 7518 §3.4). */
+  verify(signingInput: string, signature: Uint8Array): boolean;
+}
+
+export interface Signer {
+  readonly kid: string;
+  readonly algorithm: AccessTokenAlgorithm;
+  /** The compact JWS of a JSON header and a JSON payload (RFC 7515 §7.1). */
+  sign(header: string, payload: string): string;
+}
+
+/** Who a token is for. A service account and a user never share a lookup. */
+export type Principal =
+  | { readonly kind: "service_account" }
+  | { readonly kind: "user"; readonly namespace: "user_id" | "external_user_id"; readonly id: string };
+
+/** What the store found for the principal while it issued. */
+export type IssuedFor =
+  | { readonly kind: "service_account" }
+  | { readonly kind: "user"; readonly userId: string; readonly workspaceId: string; readonly organizationId: string };
+
+/** A one-time thing that is spent by issuing. `key` is 16 bytes, unique per partner for what it stands for. */
+export interface Spend {
+  readonly key: Uint8Array;
+  readonly expiresAtMs: number;
+}
+
+/** What is recorded of one exchange, granted or refused. No secret, no whole token. Filled in as the checks go by. */
+export interface ExchangeFacts {
+  readonly traceId: string;
+  readonly atMs: number;
+  /** Of the peer. */
+  readonly address: string;
+  /** As the request named it; it may be nobody's. */
+  clientId?: string;
+  /** Set once the client is authenticated. */
+  partnerId?: string;
+  secretId?: string;
+  grant?: string;
+  /** From here on as the verified subject token says. */
+  kid?: string;
+  subject?: string;
+  jti?: string;
+  scope?: string;
+  /** The `jti` of the access token. */
+  tokenId?: string;
+}
+
+export interface IssueRequest {
+  readonly client: Client;
+  readonly principal: Principal;
+  readonly spend: Spend | undefined;
+  readonly facts: Readonly<ExchangeFacts>;
+}
+
+export type IssueVerdict =
+  | { readonly code: "issued"; readonly subject: IssuedFor }
+  /** The partner was changed or disabled since it was read: read it again. Nothing was spent or recorded. */
+  | { readonly code: "client_changed" }
+  /** Recorded as refused. */
+  | { readonly code: "refused"; readonly refusal: Refusal };
+
+export type ClientAuthentication = Result<
+  { readonly client: Client; readonly secretId: string },
+  { readonly cause: "unknown" | "wrong_secret" | "disabled" }
+>;
+
+/** All that the token endpoint asks of the outside. A port that fails throws StoreUnavailable; nothing else is expected of it. */
+export interface TokenEndpointPorts {
+  /** The issuer identifier, RFC 8414 §2. */
+  readonly issuer: string;
+  /** The resource identifier of our API: the `aud` of what is issued. */
+  readonly resource: string;
+  nowMs(): number;
+  /** 128 bits or more, unguessable, text. */
+  newTokenId(): string;
+  sha256(text: string): Uint8Array;
+  /** Takes the same time for an unknown client as for a wrong secret. */
+  authenticateClient(clientId: string, secret: string): Promise<ClientAuthentication>;
+  partnerKeys(client: Client): readonly PartnerKey[];
+  /**
+   * In ONE transaction: re-reads every enabled flag, spends, records. Durable before it resolves.
+   */
+  issue(request: IssueRequest): Promise<IssueVerdict>;
+  /** Records a refusal; durable before it resolves. */
+  recordRefusal(facts: Readonly<ExchangeFacts>, refusal: Refusal): Promise<void>;
+  signer(): Signer;
+}
+
+/** Thrown by a port whose store did not answer in time. */
+export class StoreUnavailable extends Error {
+  readonly retryAfterSeconds: number;
+  constructor(message: string, retryAfterSeconds = 1, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "StoreUnavailable";
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}

@@ -1,0 +1,159 @@
+import { parseClientCredentials } from "./client-auth.ts";
+import { type Form, parseForm, requireParameter } from "./form.ts";
+import type { Grant, GrantDecision } from "./grants/grant.ts";
+import { findGrant } from "./grants/registry.ts";
+import { type Client, type ExchangeFacts, type IssuedFor, StoreUnavailable, type TokenEndpointPorts } from "./ports.ts";
+import type { Refusal } from "./refusals.ts";
+import { fail, ok, type Result } from "./result.ts";
+import { issueAccessToken } from "./tokens/access-token.ts";
+
+export interface TokenRequest {
+  readonly traceId: string;
+  readonly address: string;
+  readonly mediaType: string | undefined;
+  /** Every Authorization header of the request, in order. */
+  readonly authorization: readonly string[];
+  readonly hasQuery: boolean;
+  readonly hasDpopProof: boolean;
+  /** One character per byte (latin1). */
+  readonly body: string;
+}
+
+/** RFC 6749 §5.1 and RFC 8693 §2.2.1. Never a refresh token. */
+export interface TokenAnswer {
+  readonly access_token: string;
+  readonly token_type: "Bearer";
+  readonly expires_in: number;
+  readonly scope: string;
+}
+
+export interface TokenOutcome {
+  readonly result: Result<TokenAnswer, Refusal>;
+  readonly facts: Readonly<ExchangeFacts>;
+}
+
+/** A partner that changes more often than this during one request is being edited in a loop. */
+const CLIENT_CHANGES_MAX = 3;
+
+/**
+ * A token request (RFC 6749 §3.2), each step one function, in this order: form → client credentials → client → grant → grant allowed
+ * → decision of the grant → issue (the transaction that re-reads every enabled flag, spends and records) → answer. A refusal is
+ * recorded too, before it is answered. Never throws for what a request holds.
+ */
+export async function handleTokenRequest(request: TokenRequest, ports: TokenEndpointPorts): Promise<TokenOutcome> {
+  const facts: ExchangeFacts = { traceId: request.traceId, atMs: ports.nowMs(), address: request.address };
+  try {
+    const granted = await exchange(request, facts, ports);
+    if (!granted.ok && !granted.fault.recorded) await ports.recordRefusal(facts, granted.fault.refusal);
+    return { result: granted.ok ? granted : fail(granted.fault.refusal), facts };
+  } catch (thrown) {
+    if (!(thrown instanceof StoreUnavailable)) throw thrown;
+    return { result: fail({ code: "temporarily_unavailable", retryAfterSeconds: thrown.retryAfterSeconds }), facts };
+  }
+}
+
+/** A refusal, and whether the transaction that found it has recorded it already. */
+interface Refused {
+  readonly refusal: Refusal;
+  readonly recorded: boolean;
+}
+
+function refuse(refusal: Refusal, recorded = false): Result<never, Refused> {
+  return fail({ refusal, recorded });
+}
+
+async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: TokenEndpointPorts): Promise<Result<TokenAnswer, Refused>> {
+  const form = readForm(request);
+  if (!form.ok) return refuse(form.fault);
+  for (let change = 0; change < CLIENT_CHANGES_MAX; change++) {
+    const client = await authenticate(request, form.value, facts, ports);
+    if (!client.ok) return refuse(client.fault);
+    const grant = chooseGrant(form.value, client.value, facts);
+    if (!grant.ok) return refuse(grant.fault);
+    const decision = grant.value.decide({ form: form.value, client: client.value, nowMs: facts.atMs, facts, ports });
+    if (!decision.ok) return refuse(decision.fault);
+    const issued = await issue(client.value, decision.value, facts, ports);
+    if (issued === "client_changed") continue;
+    if (!issued.ok) return refuse(issued.fault, true);
+    return ok(answer({ grant: grant.value, client: client.value, subject: issued.value, facts }, ports));
+  }
+  throw new StoreUnavailable("the partner's record keeps changing");
+}
+
+function readForm(request: TokenRequest): Result<Form, Refusal> {
+  if (request.hasQuery) return fail({ code: "parameters_in_query" });
+  const form = parseForm(request.mediaType, request.body);
+  if (form.ok && request.hasDpopProof) return fail({ code: "dpop_unsupported" });
+  return form;
+}
+
+async function authenticate(
+  request: TokenRequest,
+  form: Form,
+  facts: ExchangeFacts,
+  ports: TokenEndpointPorts,
+): Promise<Result<Client, Refusal>> {
+  const credentials = parseClientCredentials(request.authorization, form);
+  if (!credentials.ok) return credentials;
+  facts.clientId = credentials.value.clientId;
+  const authenticated = await ports.authenticateClient(credentials.value.clientId, credentials.value.secret);
+  if (!authenticated.ok) return fail({ code: "client_not_authenticated", cause: authenticated.fault.cause });
+  facts.partnerId = authenticated.value.client.clientId;
+  facts.secretId = authenticated.value.secretId;
+  return ok(authenticated.value.client);
+}
+
+function chooseGrant(form: Form, client: Client, facts: ExchangeFacts): Result<Grant, Refusal> {
+  const grantType = requireParameter(form, "grant_type");
+  if (!grantType.ok) return grantType;
+  const grant = findGrant(grantType.value);
+  if (grant === undefined) return fail({ code: "grant_type_unsupported", got: grantType.value });
+  facts.grant = grant.name;
+  return client.allowedGrants.includes(grant.name) ? ok(grant) : fail({ code: "grant_not_allowed", grant: grant.name });
+}
+
+async function issue(
+  client: Client,
+  decision: GrantDecision,
+  facts: ExchangeFacts,
+  ports: TokenEndpointPorts,
+): Promise<Result<IssuedFor, Refusal> | "client_changed"> {
+  facts.scope = decision.scope.join(" ");
+  facts.tokenId = ports.newTokenId();
+  const verdict = await ports.issue({ client, principal: decision.principal, spend: decision.spend, facts });
+  switch (verdict.code) {
+    case "issued":
+      return ok(verdict.subject);
+    case "refused":
+      return fail(verdict.refusal);
+    case "client_changed":
+      return "client_changed";
+  }
+}
+
+interface Granted {
+  readonly grant: Grant;
+  readonly client: Client;
+  readonly subject: IssuedFor;
+  readonly facts: Readonly<ExchangeFacts>;
+}
+
+function answer({ grant, client, subject, facts }: Granted, ports: TokenEndpointPorts): TokenAnswer {
+  const scope = facts.scope ?? "";
+  const content = {
+    issuer: ports.issuer,
+    resource: ports.resource,
+    client,
+    subject,
+    scope,
+    tokenId: facts.tokenId ?? "",
+    issuedAtSeconds: Math.floor(facts.atMs / 1000),
+  };
+  return {
+    access_token: issueAccessToken(content, ports.signer()),
+    ...grant.responseMembers,
+    token_type: "Bearer",
+    expires_in: client.accessTokenLifetimeSeconds,
+    scope,
+  };
+}

@@ -1,0 +1,103 @@
+import {
+  ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT,
+  ASSERTION_LIFETIME_SECONDS_DEFAULT,
+  ASSERTION_LIFETIME_SECONDS_MAX,
+  ASSERTION_LIFETIME_SECONDS_MIN,
+  CLOCK_SKEW_SECONDS_DEFAULT,
+  CLOCK_SKEW_SECONDS_MAX,
+  describeJwksFault,
+  describeKeyFault,
+  SCOPES,
+  SUBJECT_TOKEN_ALGORITHMS,
+  takeInJwks,
+} from "@cambist/protocol";
+import { z } from "zod";
+
+/** What an operator may set of a partner (contract §9), and the defaults. */
+
+const NAME_CHARACTERS_MAX = 255;
+const URI_CHARACTERS_MAX = 1000;
+const ACCESS_TOKEN_LIFETIME_SECONDS_MIN = 60;
+const ACCESS_TOKEN_LIFETIME_SECONDS_MAX = 86_400;
+
+/** Settings of features that this version does not have: the value that changes nothing is taken, any other is refused by name. */
+const notYet = (value: boolean | string) =>
+  z.literal(value, { error: `is not available in this version; leave it out or send ${JSON.stringify(value)}` }).optional();
+
+const visible = (charactersMax: number) =>
+  z
+    .string()
+    .min(1, "is empty")
+    .max(charactersMax, `is over ${charactersMax} characters`)
+    .regex(/^\P{Cc}*$/u, "has a control character");
+
+/** Compared character by character with a claim of every token; `prt_` and `rs_` are ids that the server makes. */
+const issuer = visible(URI_CHARACTERS_MAX).refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
+
+const nonEmptySet = <const T extends readonly [string, ...string[]]>(values: T) =>
+  z
+    .array(z.enum(values))
+    .min(1, "is empty")
+    .transform((list) => [...new Set(list)]);
+
+/** An operator who pastes a key set wants to know that each key works: one that cannot be used refuses the whole. */
+const jwks = z.unknown().superRefine((value, context) => {
+  const intake = takeInJwks(value);
+  if (!intake.ok) {
+    context.addIssue({ code: "custom", message: describeJwksFault(intake.fault) });
+    return;
+  }
+  for (const { index, fault } of intake.value.refused) {
+    context.addIssue({ code: "custom", path: ["keys", index], message: describeKeyFault(fault) });
+  }
+  if (intake.value.used.length === 0 && intake.value.refused.length === 0) context.addIssue({ code: "custom", message: "has no key" });
+});
+
+const settings = {
+  name: visible(NAME_CHARACTERS_MAX),
+  jwks,
+  issuer,
+  audience: visible(URI_CHARACTERS_MAX),
+  subject_namespace: z.enum(["user_id", "external_user_id"]),
+  replay: z.enum(["single_use", "reusable"]),
+  assertion_lifetime_seconds_max: z.int().min(ASSERTION_LIFETIME_SECONDS_MIN).max(ASSERTION_LIFETIME_SECONDS_MAX),
+  clock_skew_seconds: z.int().min(0).max(CLOCK_SKEW_SECONDS_MAX),
+  access_token_lifetime_seconds: z.int().min(ACCESS_TOKEN_LIFETIME_SECONDS_MIN).max(ACCESS_TOKEN_LIFETIME_SECONDS_MAX),
+  allowed_algorithms: nonEmptySet(SUBJECT_TOKEN_ALGORITHMS),
+  allowed_grants: nonEmptySet(["token-exchange", "client_credentials"]),
+  allowed_scopes: nonEmptySet(SCOPES as unknown as readonly ["thread", "account-management", "analytics"]),
+};
+
+const notYetSettings = {
+  jwks_uri: z.undefined({ error: "is not available in this version; give the keys themselves as jwks" }).optional(),
+  token_endpoint_auth_method: notYet("client_secret"),
+  delegation: notYet(false),
+  dpop_required: notYet(false),
+  provisioning: notYet("off"),
+  home_workspace_id: z.undefined({ error: "is not available in this version" }).optional(),
+  provisioning_hourly_max: z.undefined({ error: "is not available in this version" }).optional(),
+  billing_features: z.undefined({ error: "is not available in this version" }).optional(),
+  allowed_origins: z.undefined({ error: "is not available in this version" }).optional(),
+  rate_limits: z.undefined({ error: "is not available in this version" }).optional(),
+};
+
+export const createPartnerBody = z.strictObject({
+  ...settings,
+  ...notYetSettings,
+  issuer: issuer.optional(),
+  audience: settings.audience.optional(),
+  subject_namespace: settings.subject_namespace.default("user_id"),
+  replay: settings.replay.default("single_use"),
+  assertion_lifetime_seconds_max: settings.assertion_lifetime_seconds_max.default(ASSERTION_LIFETIME_SECONDS_DEFAULT),
+  clock_skew_seconds: settings.clock_skew_seconds.default(CLOCK_SKEW_SECONDS_DEFAULT),
+  access_token_lifetime_seconds: settings.access_token_lifetime_seconds.default(ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT),
+  allowed_algorithms: settings.allowed_algorithms.default([...SUBJECT_TOKEN_ALGORITHMS]),
+  allowed_grants: settings.allowed_grants.default(["token-exchange"]),
+  allowed_scopes: settings.allowed_scopes.default([...SCOPES]),
+});
+
+/** Every field may be left out, and nothing that is left out changes. */
+export const updatePartnerBody = z
+  .strictObject({ ...settings, status: z.enum(["active", "disabled"]) })
+  .partial()
+  .extend(notYetSettings);

@@ -1,0 +1,58 @@
+import { z } from "zod";
+import { Problem } from "../http/problem.ts";
+import { defineRoute, type Route } from "../http/route.ts";
+import { isSecretId, newClientSecret, newSecretId } from "../ids.ts";
+import { type AdminDeps, clientIdParams, partnerAbsent } from "./partners.ts";
+
+/** One in use and its successor. */
+const SECRETS_MAX = 2;
+/** A secret that was used within this is in use. */
+const IN_USE_MS = 24 * 60 * 60 * 1000;
+
+const OPERATOR = { kind: "operator" } as const;
+
+const removeQuery = z.strictObject({ force: z.enum(["true", "false"]).default("false") });
+
+/** The secrets of a partner (contract §9): rotated by adding the new one, moving the partner over, and removing the old one. */
+export function partnerSecretRoutes({ partners, masterKeys, nowMs, log }: AdminDeps): Route[] {
+  return [
+    defineRoute({
+      operationId: "addPartnerSecret",
+      method: "POST",
+      path: "/admin/v1/partners/:client_id/secrets",
+      auth: OPERATOR,
+      params: clientIdParams,
+      async handle({ params }) {
+        const clientSecret = newClientSecret();
+        const secretId = newSecretId();
+        const secret = { secretId, ...masterKeys.hashSecret(clientSecret), createdAtMs: nowMs() };
+        const added = await partners.addSecret(params.client_id, secret, SECRETS_MAX);
+        if (added === "absent") throw partnerAbsent();
+        if (added === "too_many") throw new Problem(409, `The partner has ${SECRETS_MAX} secrets; remove one first.`);
+        log.info("partner secret added", { client_id: params.client_id, secret_id: secretId });
+        return { status: 201, headers: { "cache-control": "no-store" }, body: { secret_id: secretId, client_secret: clientSecret } };
+      },
+    }),
+    defineRoute({
+      operationId: "removePartnerSecret",
+      method: "DELETE",
+      path: "/admin/v1/partners/:client_id/secrets/:secret_id",
+      auth: OPERATOR,
+      params: clientIdParams.extend({ secret_id: z.string().transform((id) => (isSecretId(id) ? id : "")) }),
+      query: removeQuery,
+      async handle({ params, query }) {
+        const unusedSinceMs = query.force === "true" ? undefined : nowMs() - IN_USE_MS;
+        const removed = await partners.removeSecret(params.client_id, params.secret_id, unusedSinceMs);
+        if (removed === "absent") throw new Problem(404, "There is no such secret.");
+        if (removed === "in_use") {
+          throw new Problem(
+            409,
+            "The secret was used within the last 24 hours; the partner is cut off without it. Add ?force=true to remove it all the same.",
+          );
+        }
+        log.info("partner secret removed", { client_id: params.client_id, secret_id: params.secret_id });
+        return { status: 200, body: { success: true } };
+      },
+    }),
+  ];
+}

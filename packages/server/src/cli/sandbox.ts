@@ -1,0 +1,73 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { ConfigError, type Environment, readConfig, readDataDir } from "../config.ts";
+import { prepareDataDir } from "../deps.ts";
+import { ensureDemoPartner, type DemoPartner } from "./demo-partner.ts";
+import { runServer } from "./run-server.ts";
+
+/** A server for trying out: what `serve` wants from outside is made in the data folder at the first start, and lines to try are printed. */
+export async function runSandbox(env: Environment): Promise<void> {
+  const dataDir = readDataDir(env);
+  prepareDataDir(dataDir);
+  const config = readConfig("sandbox", {
+    ...env,
+    CAMBIST_MASTER_KEY: env["CAMBIST_MASTER_KEY"] ?? keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, env)),
+    CAMBIST_OPERATOR_TOKEN: env["CAMBIST_OPERATOR_TOKEN"] ?? keptSecret(dataDir, "operator-token", () => randomBytes(32).toString("hex")),
+  });
+  await runServer(config, {
+    beforeStart: (deps) => ensureDemoPartner(deps),
+    afterStart: (partner) => process.stdout.write(sandboxGuide(partner, config.publicUrl, dataDir)),
+  });
+}
+
+/** Reads a secret that an earlier start made, or makes it. @throws ConfigError where others may read it. */
+function keptSecret(dataDir: string, name: string, make: () => string): string {
+  const path = join(dataDir, name);
+  if (!existsSync(path)) writeFileSync(path, `${make()}\n`, { mode: 0o600, flag: "wx" });
+  if ((statSync(path).mode & 0o077) !== 0) throw new ConfigError([`${path} can be read by others; close it: chmod 600 ${path}`]);
+  return readFileSync(path, "utf8").trim();
+}
+
+/** A new key for a store that was made with another one would open nothing in it. */
+function newMasterKey(dataDir: string, env: Environment): string {
+  if (env["DATABASE_URL"] === undefined && existsSync(join(dataDir, "cambist.db"))) {
+    throw new ConfigError([
+      `${join(dataDir, "master-key")} is missing, and the store beside it was made with it; put it back, or start in an empty folder: CAMBIST_DATA_DIR=./other`,
+    ]);
+  }
+  return randomBytes(32).toString("base64");
+}
+
+const pick = (variable: string, member: string) => `${variable}=$(echo "$ANSWER" | sed 's/.*"${member}":"\\([^"]*\\)".*/\\1/')`;
+
+/** Lines with real values, each of which works when pasted. */
+export function sandboxGuide(partner: DemoPartner, publicUrl: string, dataDir: string): string {
+  const inDefaultFolder = relative(process.cwd(), dataDir) === "data";
+  const token = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR='${dataDir}' `}npx cambist sandbox-token`;
+  const exchange = (subject: string) =>
+    `ANSWER=$(curl -sS ${publicUrl}/oauth2/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret} -d subject_token=$(${token} ${subject})); echo "$ANSWER"`;
+  const put = (path: string, body: string) =>
+    `ANSWER=$(curl -sS -X PUT ${publicUrl}/v2/account-management/${path} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d ${body}); echo "$ANSWER"`;
+  return `
+Cambist sandbox, ready at ${publicUrl}. Its keys, its demo partner and its data are in ${dataDir}.
+Paste these lines one by one into another terminal, in this folder:
+
+# 1. The demo partner signs a JWT as itself and swaps it for an access token of its service account.
+${exchange("--service-account")}
+${pick("TOKEN", "access_token")}
+
+# 2. With that it creates an organization with a workspace, and a user in it.
+${put("organization-and-workspace", `'{"org_name":"Demo organization","workspace_name":"Demo workspace"}'`)}
+${pick("WORKSPACE_ID", "workspace_id")}
+${put("user", `"{\\"workspace_id\\":\\"$WORKSPACE_ID\\",\\"name\\":\\"Ada\\"}"`)}
+${pick("USER_ID", "user_id")}
+
+# 3. It signs a JWT that names the user, and swaps it for an access token of that user.
+${exchange("--user $USER_ID")}
+
+# The operator's view of the demo partner:
+curl -sS ${publicUrl}/admin/v1/partners/${partner.clientId} -H "Authorization: Bearer $(cat '${join(dataDir, "operator-token")}')"
+
+`;
+}

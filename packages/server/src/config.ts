@@ -1,0 +1,136 @@
+import { ACCESS_TOKEN_ALGORITHMS, type AccessTokenAlgorithm } from "@cambist/protocol";
+import { resolve } from "node:path";
+import { MASTER_KEY_BYTES } from "./keys/master-key.ts";
+
+export interface Config {
+  readonly mode: "sandbox" | "serve";
+  readonly host: string;
+  readonly port: number;
+  /** No slash at the end. The issuer, and the audience handed to partners. */
+  readonly publicUrl: string;
+  readonly dataDir: string;
+  readonly databaseUrl: string | undefined;
+  /** Newest first. */
+  readonly masterKeys: readonly Uint8Array[];
+  readonly operatorToken: string;
+  readonly signingAlgorithm: AccessTokenAlgorithm;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+}
+
+export const OPERATOR_TOKEN_CHARACTERS_MIN = 32;
+/** The first is the default. */
+const LOG_LEVELS = ["info", "debug", "warn", "error", "silent"] as const;
+
+/** Every problem of the configuration, at once. The message holds the names of variables and what to do, never a value of a secret. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(`The configuration cannot be used:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The only place that reads the process's environment. */
+export function processEnvironment(): Environment {
+  return process.env;
+}
+
+/** Where the sandbox keeps what it made. */
+export function readDataDir(env: Environment): string {
+  return resolve(env["CAMBIST_DATA_DIR"] ?? "data");
+}
+
+/** @throws ConfigError that lists everything that is wrong. */
+export function readConfig(mode: Config["mode"], env: Environment): Config {
+  const problems: string[] = [];
+  const port = readPort(env["PORT"], problems);
+  const config: Config = {
+    mode,
+    host: env["HOST"] ?? "127.0.0.1",
+    port,
+    publicUrl: readPublicUrl(mode, env["CAMBIST_PUBLIC_URL"] ?? (mode === "sandbox" ? `http://localhost:${port}` : undefined), problems),
+    dataDir: readDataDir(env),
+    databaseUrl: readDatabaseUrl(env["DATABASE_URL"], problems),
+    masterKeys: readMasterKeys(env["CAMBIST_MASTER_KEY"], problems),
+    operatorToken: readOperatorToken(env["CAMBIST_OPERATOR_TOKEN"], problems),
+    signingAlgorithm: readChoice(env, "CAMBIST_SIGNING_ALGORITHM", ACCESS_TOKEN_ALGORITHMS, problems),
+    logLevel: readChoice(env, "CAMBIST_LOG_LEVEL", LOG_LEVELS, problems),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+function readPort(text: string | undefined, problems: string[]): number {
+  if (text === undefined) return 8080;
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port >= 1 && port <= 65535) return port;
+  problems.push("PORT is not a number from 1 to 65535.");
+  return 0;
+}
+
+function readPublicUrl(mode: Config["mode"], text: string | undefined, problems: string[]): string {
+  if (text === undefined) {
+    problems.push(
+      "CAMBIST_PUBLIC_URL is missing: give the https URL under which partners reach this server, for instance https://auth.example.com.",
+    );
+    return "";
+  }
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !["https:", "http:"].includes(url.protocol) || url.search + url.hash + url.username + url.password !== "") {
+    problems.push("CAMBIST_PUBLIC_URL is not an http(s) URL without query, fragment or user (RFC 8414 §2).");
+  } else if (mode === "serve" && url.protocol !== "https:") {
+    problems.push(
+      "CAMBIST_PUBLIC_URL must be https: tokens and secrets travel to it. For a try-out on this machine use `cambist sandbox`.",
+    );
+  } else if (text.replace(/\/+$/, "") !== url.href.replace(/\/+$/, "")) {
+    problems.push(
+      `CAMBIST_PUBLIC_URL is compared character by character by partners; write it in its normal form: ${url.href.replace(/\/+$/, "")}`,
+    );
+  }
+  return text.replace(/\/+$/, "");
+}
+
+function readDatabaseUrl(text: string | undefined, problems: string[]): string | undefined {
+  if (text === undefined || text === "") return undefined;
+  if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text)) {
+    problems.push("DATABASE_URL is not a postgres:// URL; leave it out to use the embedded store in CAMBIST_DATA_DIR.");
+  }
+  return text;
+}
+
+function readMasterKeys(text: string | undefined, problems: string[]): Uint8Array[] {
+  if (text === undefined || text === "") {
+    problems.push("CAMBIST_MASTER_KEY is missing: make one with `openssl rand -base64 32`, and keep it where your other secrets are.");
+    return [];
+  }
+  const keys = text.split(",").map((part) => Buffer.from(part.trim(), "base64"));
+  if (text.split(",").some((part) => !/^[A-Za-z0-9+/]{43}=$/.test(part.trim()))) {
+    problems.push(
+      "CAMBIST_MASTER_KEY is not 32 bytes in base64 (44 characters), or a list of such, newest first: `openssl rand -base64 32` makes one.",
+    );
+  } else if (keys.some((key) => key.length !== MASTER_KEY_BYTES || new Set(key).size < 8)) {
+    problems.push("CAMBIST_MASTER_KEY is not random: make one with `openssl rand -base64 32`.");
+  }
+  return keys;
+}
+
+function readOperatorToken(text: string | undefined, problems: string[]): string {
+  if (text === undefined || text === "") {
+    problems.push("CAMBIST_OPERATOR_TOKEN is missing: make one with `openssl rand -hex 32`; it opens the admin API.");
+  } else if (!/^[A-Za-z0-9._~+/-]+=*$/.test(text) || text.length < OPERATOR_TOKEN_CHARACTERS_MIN || new Set(text).size < 8) {
+    problems.push(
+      `CAMBIST_OPERATOR_TOKEN must be at least ${OPERATOR_TOKEN_CHARACTERS_MIN} random characters out of A-Z a-z 0-9 . _ ~ + / - (RFC 6750 §2.1): \`openssl rand -hex 32\` makes one.`,
+    );
+  }
+  return text ?? "";
+}
+
+function readChoice<T extends string>(env: Environment, name: string, choices: readonly T[], problems: string[]): T {
+  const text = env[name] ?? choices[0];
+  const choice = choices.find((candidate) => candidate === text);
+  if (choice === undefined) problems.push(`${name} must be one of ${choices.join(", ")}.`);
+  return choice ?? (choices[0] as T);
+}

@@ -1,0 +1,47 @@
+import { chmodSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "./config.ts";
+import { type Keyring, openKeyring } from "./keys/keyring.ts";
+import { MasterKeys } from "./keys/master-key.ts";
+import { openStore } from "./storage/kysely-store.ts";
+import type { Store } from "./storage/store.ts";
+import { type Log, openLog } from "./telemetry/log.ts";
+import { type Metrics, openMetrics } from "./telemetry/metrics.ts";
+
+/** Everything that the server is made of. Built here and nowhere else. */
+export interface Deps {
+  readonly config: Config;
+  readonly store: Store;
+  readonly masterKeys: MasterKeys;
+  readonly keyring: Keyring;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly nowMs: () => number;
+}
+
+export async function openDeps(config: Config, overrides: Partial<Pick<Deps, "log" | "nowMs">> = {}): Promise<Deps> {
+  const log = overrides.log ?? openLog(config.logLevel);
+  const nowMs = overrides.nowMs ?? Date.now;
+  const masterKeys = new MasterKeys(config.masterKeys);
+  const store = await openConfiguredStore(config, log);
+  try {
+    const keyring = await openKeyring(store.signingKeys, masterKeys, config.signingAlgorithm, nowMs());
+    return { config, store, masterKeys, keyring, log, metrics: openMetrics(), nowMs };
+  } catch (thrown) {
+    await store.close();
+    throw thrown;
+  }
+}
+
+function openConfiguredStore(config: Config, log: Log): Promise<Store> {
+  const onIdleError = (error: Error) => log.warn("database connection lost", { error });
+  if (config.databaseUrl !== undefined) return openStore({ postgresUrl: config.databaseUrl }, onIdleError);
+  prepareDataDir(config.dataDir);
+  return openStore({ sqlitePath: join(config.dataDir, "cambist.db") }, onIdleError);
+}
+
+/** Only its owner may look into it: it holds keys and people's data. */
+export function prepareDataDir(dataDir: string): void {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+}

@@ -1,0 +1,62 @@
+import type { Store } from "../storage/store.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { defineRoute, type Route } from "./route.ts";
+
+export interface HealthDeps {
+  readonly store: Pick<Store, "ping">;
+  readonly metrics: Metrics;
+  readonly isStopping: () => boolean;
+}
+
+const PING_MS_MAX = 1_000;
+const NO_STORE = { "cache-control": "no-store" };
+
+/** For whoever keeps the process alive, routes to it and watches it. */
+export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[] {
+  return [
+    defineRoute({
+      operationId: "getLiveness",
+      method: "GET",
+      path: "/livez",
+      auth: { kind: "public" },
+      handle: () => ({ status: 200, headers: NO_STORE, body: { status: "alive" } }),
+    }),
+    defineRoute({
+      operationId: "getReadiness",
+      method: "GET",
+      path: "/readyz",
+      auth: { kind: "public" },
+      async handle() {
+        if (isStopping()) return { status: 503, headers: NO_STORE, body: { status: "stopping" } };
+        const answers = await answersInTime(store.ping());
+        return answers
+          ? { status: 200, headers: NO_STORE, body: { status: "ready" } }
+          : { status: 503, headers: NO_STORE, body: { status: "the store does not answer" } };
+      },
+    }),
+    defineRoute({
+      operationId: "getMetrics",
+      method: "GET",
+      path: "/metrics",
+      auth: { kind: "public" },
+      async handle() {
+        const { contentType, text } = await metrics.render();
+        return { status: 200, headers: { ...NO_STORE, "content-type": contentType }, body: text };
+      },
+    }),
+  ];
+}
+
+async function answersInTime(ping: Promise<void>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), PING_MS_MAX);
+  });
+  const answered = ping.then(
+    () => true,
+    () => false,
+  );
+  const result = await Promise.race([answered, late]);
+  clearTimeout(timer);
+  return result;
+}

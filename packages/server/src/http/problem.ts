@@ -1,0 +1,36 @@
+import { STATUS_CODES } from "node:http";
+
+export interface FieldError {
+  /** Dotted path; empty for the body as a whole. */
+  readonly field: string;
+  readonly message: string;
+}
+
+/** An error answer of the APIs (RFC 9457). The detail says what to do; it holds no secret, SQL, path or stack. */
+export class Problem extends Error {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly fields: readonly FieldError[];
+
+  constructor(status: number, detail: string, more: { headers?: Readonly<Record<string, string>>; fields?: readonly FieldError[] } = {}) {
+    super(detail);
+    this.name = "Problem";
+    this.status = status;
+    this.headers = more.headers ?? {};
+    this.fields = more.fields ?? [];
+  }
+}
+
+/** Also carries `message` and `success: false`, so that a client of the published envelope reads it too. */
+export function problemBody(problem: Problem, traceId: string): Record<string, unknown> {
+  return {
+    type: "about:blank",
+    title: STATUS_CODES[problem.status] ?? "Error",
+    status: problem.status,
+    detail: problem.message,
+    ...(problem.fields.length > 0 ? { errors: problem.fields } : {}),
+    message: problem.message,
+    success: false,
+    trace_id: traceId,
+  };
+}

@@ -1,0 +1,178 @@
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
+import { StoreUnavailable } from "@cambist/protocol";
+import { newTraceId } from "../ids.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Authenticate } from "./auth.ts";
+import { parseJsonBody, validateInput } from "./input.ts";
+import { Problem, problemBody } from "./problem.ts";
+import type { Answer, RawRequest, Route, Unread } from "./route.ts";
+
+export interface RouterPorts {
+  readonly authenticate: Authenticate;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface HttpServer {
+  /** Gives the port, which the system chooses where 0 was asked for. */
+  listen(host: string, port: number): Promise<number>;
+  /** Takes no new connection, lets requests under way finish until `graceMs`, then cuts them off. */
+  close(graceMs: number): Promise<void>;
+}
+
+const HEADERS_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 15_000;
+const HEADER_BYTES_MAX = 16 * 1024;
+const METHODS: readonly HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/** The only file that knows the web framework: routes in, a server out. */
+export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpServer {
+  const app = Fastify({
+    logger: false,
+    genReqId: () => newTraceId(Date.now()),
+    bodyLimit: Math.max(...routes.map((route) => route.bodyBytesMax)),
+    requestTimeout: REQUEST_MS_MAX,
+    // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
+    http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
+    forceCloseConnections: "idle",
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  addRoutes(app, routes, ports);
+  app.setErrorHandler((error, request, reply) => sendAnswer(reply, failureAnswer(error, request, ports)));
+  app.setNotFoundHandler((request, reply) => {
+    const missing = new Problem(404, "There is no such endpoint; /docs/errors and the README list what there is.");
+    sendAnswer(reply, problemAnswer(missing, request.id));
+  });
+  return {
+    async listen(host, port) {
+      await app.listen({ host, port });
+      const address = app.server.address();
+      return typeof address === "object" && address !== null ? address.port : port;
+    },
+    async close(graceMs) {
+      const cutOff = setTimeout(() => app.server.closeAllConnections(), graceMs);
+      await app.close();
+      clearTimeout(cutOff);
+    },
+  };
+}
+
+function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: RouterPorts): void {
+  const methodsByPath = new Map<string, HTTPMethods[]>();
+  for (const route of routes) {
+    methodsByPath.set(route.path, [...(methodsByPath.get(route.path) ?? []), route.method, ...(route.method === "GET" ? ["HEAD"] : [])]);
+    app.route({
+      method: route.method,
+      url: route.path,
+      bodyLimit: route.bodyBytesMax,
+      handler: (request, reply) => answerCall(route, request, reply, ports),
+      errorHandler: (error, request, reply) => void answerFailure(route, error, { request, reply }, ports),
+    });
+  }
+  for (const [path, methods] of methodsByPath) {
+    const route = routes.find((candidate) => candidate.path === path);
+    const allow = { allow: methods.join(", ") };
+    const problem = new Problem(405, `Use ${methods.join(" or ")} here.`, { headers: allow });
+    app.route({
+      method: METHODS.filter((method) => !methods.includes(method)),
+      url: path,
+      async handler(request, reply) {
+        const refused = await route?.refuseUnread?.(rawRequest(request), "method_not_allowed");
+        const answer = refused ?? problemAnswer(problem, request.id);
+        return sendAnswer(reply, { ...answer, headers: { ...answer.headers, ...allow } });
+      },
+    });
+  }
+}
+
+async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: RouterPorts): Promise<FastifyReply> {
+  const started = performance.now();
+  const raw = rawRequest(request);
+  const { partnerId } = await ports.authenticate(route.auth, raw.authorization);
+  const body = route.schemas.body ? parseJsonBody(raw) : undefined;
+  const input = validateInput(route, { body, query: request.query, params: request.params });
+  const answer = await route.handle({ ...input, partnerId, raw });
+  ports.metrics.observeRequest(route.operationId, answer.status, performance.now() - started);
+  return sendAnswer(reply, answer);
+}
+
+async function answerFailure(
+  route: Route,
+  error: unknown,
+  { request, reply }: { request: FastifyRequest; reply: FastifyReply },
+  ports: RouterPorts,
+): Promise<FastifyReply> {
+  const unread = UNREAD[frameworkCode(error) ?? ""];
+  let answer: Answer;
+  try {
+    answer = route.refuseUnread && unread ? await route.refuseUnread(rawRequest(request), unread) : failureAnswer(error, request, ports);
+  } catch (thrown) {
+    answer = failureAnswer(thrown, request, ports);
+  }
+  ports.metrics.observeRequest(route.operationId, answer.status, 0);
+  return sendAnswer(reply, answer);
+}
+
+const UNREAD: Readonly<Record<string, Unread>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: "body_too_large",
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: "media_type_unsupported",
+};
+
+function rawRequest(request: FastifyRequest): RawRequest {
+  const { rawHeaders } = request.raw;
+  const authorization: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.length === 13 && rawHeaders[i]?.toLowerCase() === "authorization") authorization.push(rawHeaders[i + 1] ?? "");
+  }
+  return {
+    traceId: request.id,
+    address: request.ip,
+    authorization,
+    mediaType: request.headers["content-type"],
+    hasQuery: request.url.includes("?"),
+    hasDpopProof: request.headers["dpop"] !== undefined,
+    body: Buffer.isBuffer(request.body) ? request.body.toString("latin1") : "",
+  };
+}
+
+/** What went wrong before or in a handler, as an answer. What is not known here is a fault of ours: logged, and told as no more than that. */
+function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPorts): Answer {
+  if (error instanceof Problem) return problemAnswer(error, request.id);
+  if (error instanceof StoreUnavailable) {
+    ports.log.warn("store unavailable", { trace_id: request.id, error });
+    const headers = { "retry-after": String(error.retryAfterSeconds) };
+    return problemAnswer(new Problem(503, "The store does not answer; try again.", { headers }), request.id);
+  }
+  const code: string = frameworkCode(error) ?? "";
+  switch (code) {
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return problemAnswer(new Problem(413, "The body is too large."), request.id);
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return problemAnswer(new Problem(415, "Send the body as Content-Type: application/json."), request.id);
+    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
+    case "FST_ERR_BAD_URL":
+      return problemAnswer(new Problem(400, "The request is malformed."), request.id);
+    default:
+      ports.log.error("request failed", { trace_id: request.id, error });
+      return problemAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request.id);
+  }
+}
+
+function frameworkCode(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+function problemAnswer(problem: Problem, traceId: string): Answer {
+  const headers = { ...problem.headers, "content-type": "application/problem+json", "cache-control": "no-store" };
+  return { status: problem.status, headers, body: problemBody(problem, traceId) };
+}
+
+function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {
+  reply.code(answer.status).header("x-content-type-options", "nosniff");
+  if (answer.headers) reply.headers(answer.headers);
+  if (typeof answer.body === "string") return reply.send(answer.body);
+  if (!answer.headers?.["content-type"]) reply.header("content-type", "application/json");
+  return reply.send(JSON.stringify(answer.body));
+}

@@ -1,0 +1,51 @@
+import { randomBytes, randomUUID } from "node:crypto";
+
+/** Every id is made here. Prefixes tell kinds apart, so that no id of one kind can equal one of another. */
+
+export function newClientId(): string {
+  return `prt_${randomBytes(16).toString("hex")}`;
+}
+
+const CLIENT_ID = /^prt_[0-9a-f]{32}$/;
+
+export function isClientId(text: string): boolean {
+  return CLIENT_ID.test(text);
+}
+
+/** 256 bits; the prefix lets a secret scanner find one that leaked. */
+export function newClientSecret(): string {
+  return `cambist_secret_${randomBytes(32).toString("base64url")}`;
+}
+
+export function newSecretId(): string {
+  return `sec_${randomBytes(8).toString("hex")}`;
+}
+
+export function isSecretId(text: string): boolean {
+  return /^sec_[0-9a-f]{16}$/.test(text);
+}
+
+export function newEntityId(): string {
+  return randomUUID();
+}
+
+const POOL_BYTES = 4096;
+let pool = Buffer.alloc(0);
+
+/** One call to the generator serves many ids. */
+function randomFromPool(bytes: number): Buffer {
+  if (pool.length < bytes) pool = randomBytes(POOL_BYTES);
+  const taken = pool.subarray(0, bytes);
+  pool = pool.subarray(bytes);
+  return taken;
+}
+
+/** The `jti` of an access token: 128 random bits. */
+export function newTokenId(): string {
+  return randomFromPool(16).toString("base64url");
+}
+
+/** 32 hex digits as W3C Trace Context has them, the first 12 the time in milliseconds: recorded exchanges lie in the order of time. */
+export function newTraceId(nowMs: number): string {
+  return nowMs.toString(16).padStart(12, "0") + randomFromPool(10).toString("hex");
+}

@@ -1,0 +1,94 @@
+import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import type { AccessTokenAlgorithm, AccessTokenKey, Signer } from "@cambist/protocol";
+import type { SigningKeyStore, StoredSigningKey } from "../storage/store.ts";
+import type { MasterKeys } from "./master-key.ts";
+import { signJws, verifierFor } from "./signature.ts";
+
+/** Our own signing keys: what we sign with, what we publish, and what our tokens are checked by. */
+export interface Keyring {
+  signer(): Signer;
+  findKey(kid: string): AccessTokenKey | undefined;
+  /** RFC 7517 §5: public members only; the next key is published before it signs. */
+  jwks(): { readonly keys: readonly Readonly<Record<string, unknown>>[] };
+}
+
+/**
+ * Loads the keys, and makes a current and a next one where an algorithm has none: at the first start, or for a newly configured
+ * algorithm. Private keys are kept only sealed under the master key.
+ * @throws when a stored key cannot be opened: a new one is never made in silence, for every API would then refuse every token.
+ */
+export async function openKeyring(
+  store: SigningKeyStore,
+  masterKeys: MasterKeys,
+  algorithm: AccessTokenAlgorithm,
+  nowMs: number,
+): Promise<Keyring> {
+  let stored = await store.list();
+  for (const state of ["current", "next"] as const) {
+    if (stored.some((key) => key.algorithm === algorithm && key.state === state)) continue;
+    await store.addIfAbsent(makeSigningKey(algorithm, state, masterKeys), nowMs);
+  }
+  stored = await store.list();
+  const privateKeys = new Map(stored.map((key) => [key.kid, openPrivateKey(key, masterKeys)]));
+  const current = stored.find((key) => key.algorithm === algorithm && key.state === "current");
+  const currentPrivateKey = privateKeys.get(current?.kid ?? "");
+  if (current === undefined || currentPrivateKey === undefined) throw new Error(`the store has no current ${algorithm} signing key`);
+
+  const verifiers = new Map<string, AccessTokenKey>();
+  for (const key of stored) {
+    const keyAlgorithm = key.algorithm as AccessTokenAlgorithm;
+    verifiers.set(key.kid, { algorithm: key.algorithm, verify: verifierFor(keyAlgorithm, key.publicJwk) });
+  }
+  const signer = signerOf(current.kid, algorithm, currentPrivateKey);
+  const jwks = { keys: stored.map((key) => key.publicJwk) };
+  return { signer: () => signer, findKey: (kid) => verifiers.get(kid), jwks: () => jwks };
+}
+
+function signerOf(kid: string, algorithm: AccessTokenAlgorithm, privateKey: KeyObject): Signer {
+  let lastHeader = "";
+  let encodedHeader = "";
+  return {
+    kid,
+    algorithm,
+    sign(header, payload) {
+      if (header !== lastHeader) {
+        encodedHeader = Buffer.from(header).toString("base64url");
+        lastHeader = header;
+      }
+      const signingInput = `${encodedHeader}.${Buffer.from(payload).toString("base64url")}`;
+      return `${signingInput}.${signJws(algorithm, privateKey, signingInput)}`;
+    },
+  };
+}
+
+const RSA_BITS = 2048;
+
+function makeSigningKey(algorithm: AccessTokenAlgorithm, state: "current" | "next", masterKeys: MasterKeys): StoredSigningKey {
+  const pair =
+    algorithm === "ES256" ? generateKeyPairSync("ec", { namedCurve: "P-256" }) : generateKeyPairSync("rsa", { modulusLength: RSA_BITS });
+  const jwk = pair.publicKey.export({ format: "jwk" });
+  const kid = thumbprint(jwk);
+  const { sealed, keyId } = masterKeys.seal(pair.privateKey.export({ format: "der", type: "pkcs8" }), sealContext(kid));
+  return { kid, algorithm, state, publicJwk: { ...jwk, kid, alg: algorithm, use: "sig" }, sealedPrivateKey: sealed, sealingKeyId: keyId };
+}
+
+function openPrivateKey(key: StoredSigningKey, masterKeys: MasterKeys): KeyObject {
+  const der = masterKeys.open(key.sealedPrivateKey, key.sealingKeyId, sealContext(key.kid));
+  if (der === undefined) {
+    throw new Error(
+      `CAMBIST_MASTER_KEY does not open the stored signing key ${key.kid}. Start with the master key that this store was made with ` +
+        "(a rotated one goes first in the list: new,old). No new signing key was made.",
+    );
+  }
+  return createPrivateKey({ key: Buffer.from(der), format: "der", type: "pkcs8" });
+}
+
+function sealContext(kid: string): string {
+  return `signing key ${kid}`;
+}
+
+/** RFC 7638 §3: SHA-256 over the required members in lexicographic order. */
+function thumbprint(jwk: { kty?: string; crv?: string; x?: string; y?: string; n?: string; e?: string }): string {
+  const required = jwk.kty === "RSA" ? { e: jwk.e, kty: jwk.kty, n: jwk.n } : { crv: jwk.crv, kty: jwk.kty, x: jwk.x, y: jwk.y };
+  return createHash("sha256").update(JSON.stringify(required)).digest("base64url");
+}

@@ -1,0 +1,40 @@
+import { createHash } from "node:crypto";
+import type { ClientAuthentication, TokenEndpointPorts } from "@cambist/protocol";
+import { isClientId, newTokenId } from "../ids.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import type { MasterKeys } from "../keys/master-key.ts";
+import { partnerKeys } from "../keys/partner-keys.ts";
+import type { Partner, Store } from "../storage/store.ts";
+
+export interface PortSources {
+  readonly issuer: string;
+  readonly resource: string;
+  readonly store: Pick<Store, "partners" | "exchanges">;
+  readonly masterKeys: MasterKeys;
+  readonly keyring: Keyring;
+  readonly nowMs: () => number;
+}
+
+/** What the pure token endpoint asks of the outside, out of the parts of this server. */
+export function tokenEndpointPorts({ issuer, resource, store, masterKeys, keyring, nowMs }: PortSources): TokenEndpointPorts {
+  return {
+    issuer,
+    resource,
+    nowMs,
+    newTokenId,
+    sha256: (text) => createHash("sha256").update(text).digest(),
+    partnerKeys: (client) => partnerKeys(client as Partner), // the very object that authenticateClient gave out
+    issue: (request) => store.exchanges.issue(request),
+    recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(facts, refusal),
+    signer: () => keyring.signer(),
+    async authenticateClient(clientId, secret): Promise<ClientAuthentication> {
+      const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
+      const found = masterKeys.findSecret(secret, partner?.secrets ?? []); // the same work, whether or not there is such a partner
+      const secretId = partner?.secrets[found]?.secretId;
+      if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
+      if (secretId === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
+      if (partner.status !== "active") return { ok: false, fault: { cause: "disabled" } };
+      return { ok: true, value: { client: partner, secretId } };
+    },
+  };
+}

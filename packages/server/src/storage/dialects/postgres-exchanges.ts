@@ -1,0 +1,173 @@
+import type { IssuedFor, Principal } from "@cambist/protocol";
+import type { Pool, PoolClient } from "pg";
+import { disabledEntity, type ExchangeJob, type ExchangeVerdict } from "../dialect.ts";
+import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
+
+type Issue = Extract<ExchangeJob, { kind: "issue" }>;
+
+/** A round trip costs more than a row: whatever the number of jobs, each step is one statement over arrays. */
+export async function commitExchanges(pool: Pool, jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]> {
+  const connection = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await connection.query("BEGIN; SET LOCAL synchronous_commit = on"); // whatever the role's default: durable before answered
+    const verdicts = await settle(connection, jobs);
+    await connection.query("COMMIT");
+    return verdicts;
+  } catch (thrown) {
+    await connection.query("ROLLBACK").catch((error: Error) => {
+      broken = error;
+    });
+    throw thrown;
+  } finally {
+    connection.release(broken);
+  }
+}
+
+async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]> {
+  const issues = jobs.filter((job) => job.kind === "issue");
+  const versions = await readVersions(connection, issues);
+  const subjects = await readSubjects(connection, issues);
+  const verdicts: ExchangeVerdict[] = jobs.map((job) => {
+    if (job.kind === "refusal") return { code: "recorded" };
+    const { client, principal } = job.request;
+    if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
+    return principal.kind === "service_account" ? { code: "issued", subject: principal } : (subjects.get(subjectKey(job)) ?? UNKNOWN);
+  });
+  await spendOnce(connection, jobs, verdicts);
+  await record(connection, jobs, verdicts);
+  await touchSecrets(connection, jobs);
+  return verdicts;
+}
+
+const UNKNOWN: ExchangeVerdict = { code: "refused", refusal: { code: "subject_unknown" } };
+
+async function readVersions(connection: PoolClient, issues: readonly Issue[]): Promise<Map<string, number>> {
+  if (issues.length === 0) return new Map();
+  const found = await connection.query<{ client_id: string; version: number }>({
+    name: "issue_versions",
+    text: "SELECT client_id, version FROM partners WHERE client_id = ANY($1::text[])",
+    values: [[...new Set(issues.map((job) => job.request.client.clientId))]],
+  });
+  return new Map(found.rows.map((row) => [row.client_id, row.version]));
+}
+
+type UserPrincipal = Extract<Principal, { kind: "user" }>;
+
+function subjectKey(job: Issue): string {
+  const { namespace, id } = job.request.principal as UserPrincipal;
+  return `${namespace} ${job.request.client.clientId} ${id}`;
+}
+
+const SUBJECTS_SQL = (["user_id", "external_user_id"] as const)
+  .map(
+    (namespace, index) => `
+SELECT '${namespace} ' || u.partner_id || ' ' || u.${namespace} AS key, u.user_id, u.status AS user_status,
+       w.workspace_id, w.status AS workspace_status, o.org_id, o.status AS organization_status
+FROM unnest($${index * 2 + 1}::text[], $${index * 2 + 2}::text[]) AS wanted (partner_id, id)
+JOIN users u ON u.partner_id = wanted.partner_id AND u.${namespace} = wanted.id
+JOIN workspaces w ON w.partner_id = u.partner_id AND w.workspace_id = u.workspace_id
+JOIN organizations o ON o.partner_id = w.partner_id AND o.org_id = w.org_id`,
+  )
+  .join("\nUNION ALL");
+
+interface SubjectRow {
+  key: string;
+  user_id: string;
+  user_status: string;
+  workspace_id: string;
+  workspace_status: string;
+  org_id: string;
+  organization_status: string;
+}
+
+async function readSubjects(connection: PoolClient, issues: readonly Issue[]): Promise<Map<string, ExchangeVerdict>> {
+  const wanted = {
+    user_id: { partners: [] as string[], ids: [] as string[] },
+    external_user_id: { partners: [] as string[], ids: [] as string[] },
+  };
+  const keys = new Set<string>();
+  for (const job of issues) {
+    const { client, principal } = job.request;
+    if (principal.kind !== "user" || keys.has(subjectKey(job))) continue;
+    keys.add(subjectKey(job));
+    wanted[principal.namespace].partners.push(client.clientId);
+    wanted[principal.namespace].ids.push(principal.id);
+  }
+  if (keys.size === 0) return new Map();
+  const found = await connection.query<SubjectRow>({
+    name: "issue_subjects",
+    text: SUBJECTS_SQL,
+    values: [wanted.user_id.partners, wanted.user_id.ids, wanted.external_user_id.partners, wanted.external_user_id.ids],
+  });
+  return new Map(found.rows.map((row) => [row.key, toVerdict(row)]));
+}
+
+function toVerdict(row: SubjectRow): ExchangeVerdict {
+  const entity = disabledEntity({ user: row.user_status, workspace: row.workspace_status, organization: row.organization_status });
+  if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
+  const subject: IssuedFor = { kind: "user", userId: row.user_id, workspaceId: row.workspace_id, organizationId: row.org_id };
+  return { code: "issued", subject };
+}
+
+/** One INSERT decides for all: of two jobs with one key the first gets the row, be they in this batch or on two nodes. */
+async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[]): Promise<void> {
+  const claims = new Map<string, { partnerId: string; key: Uint8Array; expiresAtMs: number; indexes: number[] }>();
+  for (const [index, job] of jobs.entries()) {
+    if (job.kind !== "issue" || job.request.spend === undefined || verdicts[index]?.code !== "issued") continue;
+    const { key, expiresAtMs } = job.request.spend;
+    const partnerId = job.request.client.clientId;
+    const name = spendName(partnerId, key);
+    const claim = claims.get(name);
+    if (claim === undefined) claims.set(name, { partnerId, key, expiresAtMs, indexes: [index] });
+    else claim.indexes.push(index);
+  }
+  if (claims.size === 0) return;
+  const sorted = [...claims.entries()].toSorted(([left], [right]) => (left < right ? -1 : 1)); // one order on all nodes: no deadlock
+  const inserted = await connection.query<{ partner_id: string; spend_key: Buffer }>({
+    name: "issue_spend",
+    text: `INSERT INTO spent_tokens (partner_id, spend_key, expires_at)
+           SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[]) ON CONFLICT (partner_id, spend_key) DO NOTHING
+           RETURNING partner_id, spend_key`,
+    values: [
+      sorted.map(([, claim]) => claim.partnerId),
+      sorted.map(([, claim]) => claim.key),
+      sorted.map(([, claim]) => claim.expiresAtMs),
+    ],
+  });
+  const won = new Set(inserted.rows.map((row) => spendName(row.partner_id, row.spend_key)));
+  for (const [name, claim] of sorted) {
+    for (const index of won.has(name) ? claim.indexes.slice(1) : claim.indexes) {
+      verdicts[index] = { code: "refused", refusal: { code: "token_replayed" } };
+    }
+  }
+}
+
+function spendName(partnerId: string, key: Uint8Array): string {
+  return `${partnerId} ${Buffer.from(key).toString("hex")}`;
+}
+
+const RECORD_SQL = `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")})
+SELECT * FROM unnest(${EXCHANGE_COLUMNS.map((column, index) => `$${index + 1}::${column === "at" ? "bigint" : "text"}[]`).join(", ")})`;
+
+async function record(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: readonly ExchangeVerdict[]): Promise<void> {
+  const rows: ExchangeRow[] = [];
+  for (const [index, job] of jobs.entries()) {
+    const verdict = verdicts[index];
+    if (job.kind === "refusal") rows.push(exchangeRow(job.facts, job.refusal));
+    else if (verdict?.code === "refused") rows.push(exchangeRow(job.request.facts, verdict.refusal));
+    else if (verdict?.code === "issued") rows.push(exchangeRow(job.request.facts, undefined));
+  }
+  if (rows.length === 0) return;
+  const columns = EXCHANGE_COLUMNS.map((_, column) => rows.map((row) => row[column]));
+  await connection.query({ name: "issue_record", text: RECORD_SQL, values: columns });
+}
+
+async function touchSecrets(connection: PoolClient, jobs: readonly ExchangeJob[]): Promise<void> {
+  for (const job of jobs) {
+    if (!job.touchSecret) continue;
+    const facts = job.kind === "issue" ? job.request.facts : job.facts;
+    const values = [facts.atMs, facts.partnerId, facts.secretId];
+    await connection.query("UPDATE partner_secrets SET last_used_at = $1 WHERE partner_id = $2 AND secret_id = $3", values);
+  }
+}

@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Kysely, PostgresDialect } from "kysely";
+import { StoreUnavailable } from "@cambist/protocol";
+import type { Dialect } from "../dialect.ts";
+import type { Schema } from "../schema.ts";
+import { commitExchanges } from "./postgres-exchanges.ts";
+
+const CONNECTIONS_MAX = 10;
+const CONNECT_MS_MAX = 2_000;
+const STATEMENT_MS_MAX = 5_000;
+const TRIES_MAX = 5;
+
+/** A shared database. No session state is kept between two transactions, so that a transaction-mode pooler may stand in between. */
+export async function postgresDialect(url: string, onIdleError: (error: Error) => void): Promise<Dialect> {
+  const { default: pg } = await import("pg"); // not loaded where the embedded store is used: it would cost every start
+  pg.types.setTypeParser(pg.types.builtins.INT8, Number); // our int8 are milliseconds and versions, below 2^53
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: CONNECTIONS_MAX,
+    connectionTimeoutMillis: CONNECT_MS_MAX,
+    query_timeout: STATEMENT_MS_MAX,
+    keepAlive: true,
+  });
+  pool.on("error", onIdleError); // an idle connection that breaks must not end the process
+  const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+
+  return {
+    name: "postgres",
+    read: (query) => asUnavailable(() => query(db)),
+    write: (work) => withRetry(() => db.transaction().execute(work)),
+    findPartnerVersion: (clientId) =>
+      asUnavailable(async () => {
+        const found = await pool.query<{ version: number }>({
+          name: "partner_version",
+          text: "SELECT version FROM partners WHERE client_id = $1",
+          values: [clientId],
+        });
+        return found.rows[0]?.version;
+      }),
+    commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs)),
+    isUniqueViolation: (error) => sqlState(error) === "23505",
+    close: () => db.destroy(),
+  };
+}
+
+/** SQLSTATE 40001 and 40P01: the database asks for the transaction to be run again (serialization, deadlock). */
+async function withRetry<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await asUnavailable(work);
+    } catch (thrown) {
+      const code = sqlState(thrown);
+      if (code !== "40001" && code !== "40P01") throw thrown;
+      if (attempt >= TRIES_MAX) throw new StoreUnavailable("the transaction kept colliding", 1, { cause: thrown });
+      await sleep(attempt * 5 + Math.random() * 10);
+    }
+  }
+}
+
+/**
+ * Everything that says that the database is away, too busy, full or read-only: connection (08, 57P), resources (53), statement
+ * time-out (57014), read-only transaction (25006), and the driver's own errors, which carry no SQLSTATE.
+ */
+async function asUnavailable<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (isUnavailable(thrown)) throw new StoreUnavailable("the database does not answer", 1, { cause: thrown });
+    throw thrown;
+  }
+}
+
+function isUnavailable(thrown: unknown): boolean {
+  const code = sqlState(thrown);
+  if (code !== undefined) return /^(?:08|53|57|25006)/.test(code);
+  if (!(thrown instanceof Error)) return false;
+  if ("code" in thrown && typeof thrown.code === "string" && /^E[A-Z]+$/.test(thrown.code)) return true; // ECONNREFUSED and its kin
+  return /timeout|Connection terminated|Client has encountered a connection error|not queryable/i.test(thrown.message);
+}
+
+function sqlState(thrown: unknown): string | undefined {
+  if (!(thrown instanceof Error) || !("code" in thrown) || typeof thrown.code !== "string") return undefined;
+  return /^[0-9A-Z]{5}$/.test(thrown.code) && /\d/.test(thrown.code) ? thrown.code : undefined;
+}

@@ -1,0 +1,147 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Principal, StoreUnavailable } from "@cambist/protocol";
+import { type Dialect, disabledEntity, type ExchangeJob, type ExchangeVerdict } from "../dialect.ts";
+import { EXCHANGE_COLUMNS, exchangeRow } from "../exchange-row.ts";
+import { isSqliteBusy, isSqliteFault, isSqliteUniqueViolation, openSqlite, type SqliteDatabase } from "./sqlite-driver.ts";
+import { kyselyOverSqlite } from "./sqlite-kysely.ts";
+
+/** How long a write waits for another process that holds the write lock. */
+const WRITE_WAIT_MS_MAX = 2_000;
+const RETRY_MS = 10;
+
+/**
+ * Two connections in one thread: one for Kysely, whose transactions stretch over several turns of the event loop, one for the hot
+ * path, whose statements are prepared once and whose transaction is a single synchronous stretch. The turnstile keeps their writes
+ * apart; readers need none (WAL).
+ */
+export async function sqliteDialect(path: string): Promise<Dialect> {
+  const hot = await openSqlite(path);
+  const cold = await openSqlite(path);
+  const db = kyselyOverSqlite(cold);
+  const turnstile = new Turnstile();
+  const lazyHot = lazy(() => prepareHotPath(hot));
+
+  return {
+    name: "sqlite",
+    read: (query) => asUnavailable(() => query(db)),
+    write: (work) => turnstile.pass(() => patiently(() => db.transaction().execute(work))),
+    findPartnerVersion: (clientId) => asUnavailable(() => Promise.resolve(lazyHot().findPartnerVersion(clientId))),
+    commitExchanges: (jobs) => turnstile.pass(() => patiently(() => Promise.resolve(lazyHot().commitExchanges(jobs)))),
+    isUniqueViolation: isSqliteUniqueViolation,
+    async close() {
+      await turnstile.pass(() => db.destroy());
+      hot.close();
+    },
+  };
+}
+
+/** One at a time, in order of arrival. */
+class Turnstile {
+  private last: Promise<unknown> = Promise.resolve();
+
+  pass<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.last.then(work);
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Tries again while another process holds the write lock, without holding up the event loop. */
+async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  const deadline = Date.now() + WRITE_WAIT_MS_MAX;
+  for (;;) {
+    try {
+      return await asUnavailable(work);
+    } catch (thrown) {
+      if (!isSqliteBusy(thrown)) throw thrown;
+      if (Date.now() >= deadline) throw new StoreUnavailable("the database is locked by another process", 1, { cause: thrown });
+    }
+    await sleep(RETRY_MS);
+  }
+}
+
+async function asUnavailable<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (isSqliteFault(thrown)) throw new StoreUnavailable("the database cannot be read or written", 1, { cause: thrown });
+    throw thrown;
+  }
+}
+
+function lazy<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => (made ??= make());
+}
+
+interface SubjectRow {
+  user_id: string;
+  user_status: string;
+  workspace_id: string;
+}
+
+function prepareHotPath(database: SqliteDatabase) {
+  const begin = database.prepare("BEGIN IMMEDIATE");
+  const commit = database.prepare("COMMIT");
+  const version = database.prepare("SELECT version FROM partners WHERE client_id = ?");
+  // three point reads cost less than a join of the three (a join is planned anew by each SQLite build)
+  const subject = "SELECT user_id, status AS user_status, workspace_id FROM users WHERE partner_id = ? AND";
+  const userBy = {
+    user_id: database.prepare(`${subject} user_id = ?`),
+    external_user_id: database.prepare(`${subject} external_user_id = ?`),
+  };
+  const workspace = database.prepare("SELECT org_id, status FROM workspaces WHERE partner_id = ? AND workspace_id = ?");
+  const organization = database.prepare("SELECT status FROM organizations WHERE partner_id = ? AND org_id = ?");
+  const spend = database.prepare(
+    "INSERT INTO spent_tokens (partner_id, spend_key, expires_at) VALUES (?, ?, ?) ON CONFLICT (partner_id, spend_key) DO NOTHING",
+  );
+  const record = database.prepare(
+    `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")}) VALUES (${EXCHANGE_COLUMNS.map(() => "?").join(", ")})`,
+  );
+  const touchSecret = database.prepare("UPDATE partner_secrets SET last_used_at = ? WHERE partner_id = ? AND secret_id = ?");
+
+  const findPartnerVersion = (clientId: string) => (version.get(clientId) as { version: number } | undefined)?.version;
+
+  function findSubject(partnerId: string, principal: Principal): ExchangeVerdict {
+    if (principal.kind === "service_account") return { code: "issued", subject: principal };
+    const user = userBy[principal.namespace].get(partnerId, principal.id) as SubjectRow | undefined;
+    if (user === undefined) return { code: "refused", refusal: { code: "subject_unknown" } };
+    const home = workspace.get(partnerId, user.workspace_id) as { org_id: string; status: string };
+    const above = organization.get(partnerId, home.org_id) as { status: string };
+    const entity = disabledEntity({ user: user.user_status, workspace: home.status, organization: above.status });
+    if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
+    const ids = { userId: user.user_id, workspaceId: user.workspace_id, organizationId: home.org_id };
+    return { code: "issued", subject: { kind: "user", ...ids } };
+  }
+
+  function settle(job: ExchangeJob): ExchangeVerdict {
+    const used = job.kind === "issue" ? job.request.facts : job.facts;
+    if (job.touchSecret) touchSecret.run(used.atMs, used.partnerId ?? "", used.secretId ?? "");
+    if (job.kind === "refusal") {
+      record.run(...exchangeRow(job.facts, job.refusal));
+      return { code: "recorded" };
+    }
+    const { client, principal, spend: once, facts } = job.request;
+    if (findPartnerVersion(client.clientId) !== client.version) return { code: "client_changed" };
+    let verdict = findSubject(client.clientId, principal);
+    if (verdict.code === "issued" && once !== undefined && spend.run(client.clientId, once.key, once.expiresAtMs).changes === 0) {
+      verdict = { code: "refused", refusal: { code: "token_replayed" } };
+    }
+    record.run(...exchangeRow(facts, verdict.code === "refused" ? verdict.refusal : undefined));
+    return verdict;
+  }
+
+  function commitExchanges(jobs: readonly ExchangeJob[]): ExchangeVerdict[] {
+    begin.run();
+    try {
+      const verdicts = jobs.map(settle);
+      commit.run();
+      return verdicts;
+    } catch (thrown) {
+      if (database.isTransaction) database.exec("ROLLBACK");
+      throw thrown;
+    }
+  }
+
+  return { findPartnerVersion, commitExchanges };
+}

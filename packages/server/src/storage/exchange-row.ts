@@ -1,0 +1,49 @@
+import type { ExchangeFacts, Refusal } from "@cambist/protocol";
+import type { ExchangesTable } from "./schema.ts";
+
+/** In the order of {@link exchangeRow}'s values, so that both dialects bind them by position. */
+export const EXCHANGE_COLUMNS = [
+  "trace_id",
+  "at",
+  "outcome",
+  "refusal",
+  "refusal_detail",
+  "client_id",
+  "partner_id",
+  "grant_name",
+  "kid",
+  "subject",
+  "jti",
+  "scope",
+  "token_id",
+  "address",
+] as const satisfies readonly (keyof ExchangesTable)[];
+
+export type ExchangeRow = (string | number | null)[];
+
+/** What is recorded of an exchange. `facts` holds neither secret nor whole token, and so neither does the row. */
+export function exchangeRow(facts: Readonly<ExchangeFacts>, refusal: Refusal | undefined): ExchangeRow {
+  return [
+    facts.traceId,
+    facts.atMs,
+    refusal === undefined ? "granted" : "refused",
+    refusal?.code ?? null,
+    refusal === undefined ? null : storable(JSON.stringify(refusal)),
+    storable(facts.clientId),
+    facts.partnerId ?? null,
+    facts.grant ?? null,
+    storable(facts.kid),
+    storable(facts.subject),
+    storable(facts.jti),
+    facts.scope ?? null,
+    refusal === undefined ? (facts.tokenId ?? null) : null,
+    facts.address,
+  ];
+}
+
+const TEXT_CHARACTERS_MAX = 1000;
+
+/** PostgreSQL has no NUL in text, and a value from outside is as long as its sender likes. */
+function storable(text: string | undefined): string | null {
+  return text === undefined ? null : text.slice(0, TEXT_CHARACTERS_MAX).replaceAll("\0", "\uFFFD").toWellFormed();
+}

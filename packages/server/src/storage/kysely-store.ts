@@ -1,0 +1,38 @@
+import { sql } from "kysely";
+import type { Dialect } from "./dialect.ts";
+import { postgresDialect } from "./dialects/postgres.ts";
+import { sqliteDialect } from "./dialects/sqlite.ts";
+import { migrate } from "./migrate.ts";
+import type { Store } from "./store.ts";
+import { accountStore } from "./tables/accounts.ts";
+import { exchangeStore } from "./tables/exchanges.ts";
+import { partnerStore } from "./tables/partners.ts";
+import { signingKeyStore } from "./tables/signing-keys.ts";
+
+export type StoreLocation = { readonly sqlitePath: string } | { readonly postgresUrl: string };
+
+/** Opens the database and brings its schema up to date. */
+export async function openStore(location: StoreLocation, onIdleError: (error: Error) => void): Promise<Store> {
+  const dialect =
+    "sqlitePath" in location ? await sqliteDialect(location.sqlitePath) : await postgresDialect(location.postgresUrl, onIdleError);
+  try {
+    await migrate(dialect);
+  } catch (thrown) {
+    await dialect.close();
+    throw thrown;
+  }
+  return storeOver(dialect);
+}
+
+export function storeOver(dialect: Dialect): Store {
+  return {
+    partners: partnerStore(dialect),
+    accounts: accountStore(dialect),
+    signingKeys: signingKeyStore(dialect),
+    exchanges: exchangeStore(dialect),
+    async ping() {
+      await dialect.read((db) => sql`SELECT 1`.execute(db));
+    },
+    close: () => dialect.close(),
+  };
+}

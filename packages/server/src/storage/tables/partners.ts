@@ -1,0 +1,155 @@
+import type { Kysely, Selectable, Transaction } from "kysely";
+import type { Dialect } from "../dialect.ts";
+import type { PartnersTable, Schema } from "../schema.ts";
+import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore } from "../store.ts";
+import { partnerSecrets, secretRow } from "./partner-secrets.ts";
+
+const CACHED_PARTNERS_MAX = 10_000;
+
+export function partnerStore(dialect: Dialect): PartnerStore {
+  const cache = new Map<string, Partner>();
+
+  /** One small read of the version for an unchanged partner: the record with its keys and settings is parsed once. */
+  async function find(clientId: string): Promise<Partner | undefined> {
+    const version = await dialect.findPartnerVersion(clientId);
+    if (version === undefined) return undefined;
+    const cached = cache.get(clientId);
+    if (cached?.version === version) return cached;
+    const partner = await dialect.read((db) => readPartner(db, clientId));
+    if (partner === undefined) return undefined;
+    if (cache.size >= CACHED_PARTNERS_MAX) cache.delete(cache.keys().next().value as string);
+    cache.set(clientId, partner);
+    return partner;
+  }
+
+  return {
+    find,
+    create: (partner, nowMs) => dialect.write((db) => createPartner(db, partner, nowMs)),
+    list: (page) => dialect.read((db) => listPartners(db, page)),
+    async update(clientId, change, nowMs) {
+      try {
+        for (;;) {
+          const updated = await dialect.write((db) => updatePartner(db, clientId, change, nowMs));
+          if (updated !== "collided") return updated;
+        }
+      } catch (thrown) {
+        if (dialect.isUniqueViolation(thrown)) return "issuer_taken";
+        throw thrown;
+      }
+    },
+    ...partnerSecrets(dialect),
+  };
+}
+
+async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner | "issuer_taken"> {
+  const inserted = await db
+    .insertInto("partners")
+    .values({
+      client_id: partner.clientId,
+      name: partner.name,
+      status: "active",
+      version: 1,
+      issuer: partner.issuer,
+      audience: partner.audience,
+      jwks: JSON.stringify(partner.jwks),
+      settings: JSON.stringify(settingsOf(partner)),
+      created_at: nowMs,
+      updated_at: nowMs,
+    })
+    .onConflict((conflict) => conflict.column("issuer").doNothing())
+    .returning("client_id")
+    .executeTakeFirst();
+  if (inserted === undefined) return "issuer_taken";
+  await db
+    .insertInto("partner_secrets")
+    .values(secretRow(partner.clientId, { ...partner.secret, createdAtMs: nowMs }))
+    .execute();
+  return (await readPartner(db, partner.clientId)) as Partner;
+}
+
+/** The version in the condition keeps two writers from overwriting each other's change; the unique issuer is left to the database. */
+async function updatePartner(
+  db: Transaction<Schema>,
+  clientId: string,
+  change: PartnerChange,
+  nowMs: number,
+): Promise<Partner | "absent" | "collided"> {
+  const before = await readPartner(db, clientId);
+  if (before === undefined) return "absent";
+  const after = { ...before, ...change };
+  const updated = await db
+    .updateTable("partners")
+    .set({
+      name: after.name,
+      status: after.status,
+      issuer: after.issuer,
+      audience: after.audience,
+      jwks: JSON.stringify(after.jwks),
+      settings: JSON.stringify(settingsOf(after)),
+      version: before.version + 1,
+      updated_at: nowMs,
+    })
+    .where("client_id", "=", clientId)
+    .where("version", "=", before.version)
+    .returning("client_id")
+    .execute();
+  return updated.length === 0 ? "collided" : ((await readPartner(db, clientId)) as Partner);
+}
+
+async function readPartner(db: Kysely<Schema>, clientId: string): Promise<Partner | undefined> {
+  const row = await db.selectFrom("partners").selectAll().where("client_id", "=", clientId).executeTakeFirst();
+  if (row === undefined) return undefined;
+  const secrets = await db.selectFrom("partner_secrets").selectAll().where("partner_id", "=", clientId).orderBy("created_at").execute();
+  return toPartner(
+    row,
+    secrets.map((secret) => ({
+      secretId: secret.secret_id,
+      hash: secret.secret_hash,
+      pepperId: secret.pepper_id,
+      createdAtMs: secret.created_at,
+    })),
+  );
+}
+
+/** Secrets are left out: a list needs none. */
+async function listPartners(db: Kysely<Schema>, page: { after: string | undefined; limit: number }): Promise<Page<Partner>> {
+  let query = db
+    .selectFrom("partners")
+    .selectAll()
+    .orderBy("client_id")
+    .limit(page.limit + 1);
+  if (page.after !== undefined) query = query.where("client_id", ">", page.after);
+  const rows = await query.execute();
+  const items = rows.slice(0, page.limit).map((row) => toPartner(row, []));
+  return { items, next: rows.length > page.limit ? items.at(-1)?.clientId : undefined };
+}
+
+function settingsOf(partner: PartnerSettings): PartnerSettings {
+  return {
+    subjectNamespace: partner.subjectNamespace,
+    replay: partner.replay,
+    assertionLifetimeSecondsMax: partner.assertionLifetimeSecondsMax,
+    clockSkewSeconds: partner.clockSkewSeconds,
+    accessTokenLifetimeSeconds: partner.accessTokenLifetimeSeconds,
+    allowedAlgorithms: partner.allowedAlgorithms,
+    allowedGrants: partner.allowedGrants,
+    allowedScopes: partner.allowedScopes,
+    tokenEndpointAuthMethod: partner.tokenEndpointAuthMethod,
+  };
+}
+
+function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecret[]): Partner {
+  return {
+    ...(JSON.parse(row.settings) as PartnerSettings),
+    clientId: row.client_id,
+    name: row.name,
+    status: row.status,
+    version: row.version,
+    issuer: row.issuer,
+    audience: row.audience,
+    jwks: JSON.parse(row.jwks) as unknown,
+    secrets,
+    createdAtMs: row.created_at,
+    updatedAtMs: row.updated_at,
+  };
+}

@@ -1,0 +1,32 @@
+import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+
+/** Prometheus metrics. Labels come from closed lists of ours, never from a request: their number is bounded. */
+export interface Metrics {
+  observeRequest(operationId: string, status: number, durationMs: number): void;
+  /** `cause` is a refusal code, or empty. */
+  countExchange(outcome: "granted" | "refused", cause: string): void;
+  render(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+export function openMetrics(): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "cambist_" });
+  const requests = new Histogram({
+    name: "cambist_http_request_duration_seconds",
+    help: "Time from the first look at a request to its answer, by operation and status.",
+    labelNames: ["operation", "status"] as const,
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    registers: [registry],
+  });
+  const exchanges = new Counter({
+    name: "cambist_exchanges_total",
+    help: "Token requests by outcome and, where refused, cause.",
+    labelNames: ["outcome", "cause"] as const,
+    registers: [registry],
+  });
+  return {
+    observeRequest: (operation, status, durationMs) => requests.observe({ operation, status }, durationMs / 1000),
+    countExchange: (outcome, cause) => exchanges.inc({ outcome, cause }),
+    render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}

@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+/** `source` makes a workspace import of another package resolve to its TypeScript, so that tests never run a stale build. */
+const resolve = { conditions: ["source"] };
+const ssr = { resolve: { conditions: ["source"], externalConditions: ["node", "default"] } };
+
+export default defineConfig({
+  resolve,
+  ssr,
+  test: {
+    include: ["packages/*/src/**/*.test.ts", "tests/**/*.test.ts"],
+    globalSetup: ["tests/postgres.ts"],
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
+    pool: "forks",
+  },
+});
