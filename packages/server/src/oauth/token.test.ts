@@ -1,0 +1,37 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { DIALECTS } from "../testing/database.ts";
+import { decodeJwt } from "../testing/jwt.ts";
+import { createTestPartner, createTestUser, exchange, ISSUER, startTestServer, subjectToken, type TestServer } from "../testing/server.ts";
+
+describe.each(DIALECTS)("the token endpoint on %s", (dialect) => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startTestServer(dialect);
+  });
+  afterAll(() => server.stop());
+
+  test("200: a service account gets its token, and a user gets one", async () => {
+    const partner = await createTestPartner(server);
+    const own = await exchange(partner, subjectToken(partner));
+    expect(own.json).toMatchObject({ token_type: "Bearer", expires_in: 3600, scope: "account-management analytics" });
+    const user = await createTestUser(partner);
+    const reply = await exchange(partner, subjectToken(partner, { sub: user.userId }), { auth: "basic" });
+    expect(reply.status).toBe(200);
+    expect(decodeJwt(reply.json["access_token"] as string).payload).toMatchObject({
+      iss: ISSUER,
+      sub: user.userId,
+      aud: `${ISSUER}/v2`,
+      org_id: user.orgId,
+      workspace_id: user.workspaceId,
+      scope: "thread",
+    });
+  });
+
+  test("400: a spent subject token", async () => {
+    const partner = await createTestPartner(server);
+    const token = subjectToken(partner);
+    expect((await exchange(partner, token)).status).toBe(200);
+    const again = await exchange(partner, token);
+    expect(again).toMatchObject({ status: 400, json: { error: "invalid_request", error_uri: `${ISSUER}/docs/errors/token_replayed` } });
+  });
+});
