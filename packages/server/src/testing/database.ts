@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
+import { Client } from "pg";
 import { inject } from "vitest";
 import type { Dialect } from "../storage/dialect.ts";
 import { postgresDialect } from "../storage/dialects/postgres.ts";
@@ -55,7 +55,7 @@ async function createPostgres(): Promise<TestDatabase> {
     location: { postgresUrl },
     open: () => postgresDialect(postgresUrl, () => undefined),
     async query(sql, values = []) {
-      const client = new pg.Client({ connectionString: postgresUrl });
+      const client = new Client({ connectionString: postgresUrl });
       await client.connect();
       try {
         return (await client.query(sql, [...values])).rows as Record<string, unknown>[];
@@ -68,7 +68,7 @@ async function createPostgres(): Promise<TestDatabase> {
 }
 
 async function onServer(url: string, sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: `${url}/postgres` });
+  const client = new Client({ connectionString: `${url}/postgres` });
   await client.connect();
   try {
     await client.query(sql);
