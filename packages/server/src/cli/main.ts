@@ -37,7 +37,7 @@ try {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : EXIT_USAGE;
   else {
     // a stack helps nobody who has to correct a setting; a fault of ours needs it
-    const expected = thrown instanceof ConfigError || process.env["CAMBIST_LOG_LEVEL"] !== "debug";
+    const expected = thrown instanceof ConfigError || processEnvironment()["CAMBIST_LOG_LEVEL"] !== "debug";
     process.stderr.write(`cambist: ${thrown instanceof Error ? (expected ? thrown.message : thrown.stack) : String(thrown)}\n`);
     process.exitCode = 1;
   }

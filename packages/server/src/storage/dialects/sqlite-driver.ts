@@ -19,27 +19,48 @@ export async function openSqlite(path: string): Promise<SqliteDatabase> {
 /** Waiting here blocks the event loop: wait briefly, and let the caller try again in a later turn. */
 const BUSY_TIMEOUT_MS = 5;
 
-const SQLITE_BUSY = 5;
-const SQLITE_LOCKED = 6;
+/** Primary result codes (sqlite.org/rescode.html). */
+const BUSY = 5;
+const LOCKED = 6;
+const READONLY = 8;
+const IOERR = 10;
+const FULL = 13;
+const CANTOPEN = 14;
+/** Extended ones. */
+const CONSTRAINT_PRIMARYKEY = 1555;
+const CONSTRAINT_UNIQUE = 2067;
 
-/** What a caller may try again: somebody else writes. The low byte is the primary code. */
+/** What a caller may try again: somebody else writes. */
 export function isSqliteBusy(error: unknown): boolean {
-  const code = sqliteCode(error);
-  return code === SQLITE_BUSY || code === SQLITE_LOCKED;
+  return [BUSY, LOCKED].includes(primaryCode(error));
 }
 
 /** The disk is full, read-only, unreadable or gone: nothing that a request did. */
 export function isSqliteFault(error: unknown): boolean {
-  const code = sqliteCode(error);
-  return code !== undefined && [8, 10, 13, 14].includes(code); // READONLY, IOERR, FULL, CANTOPEN
+  return [READONLY, IOERR, FULL, CANTOPEN].includes(primaryCode(error));
 }
 
-function sqliteCode(error: unknown): number | undefined {
-  if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return undefined;
-  return error.errcode & 0xff;
-}
-
-/** SQLITE_CONSTRAINT_UNIQUE and _PRIMARYKEY, extended codes. */
 export function isSqliteUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && "errcode" in error && (error.errcode === 2067 || error.errcode === 1555);
+  return [CONSTRAINT_UNIQUE, CONSTRAINT_PRIMARYKEY].includes(resultCode(error));
+}
+
+function primaryCode(error: unknown): number {
+  return resultCode(error) & 0xff;
+}
+
+/** The package's `all` and `iterate` throw without the code that `run` and `get` give, so the message has to tell. */
+const CODE_BY_MESSAGE: readonly (readonly [string, number])[] = [
+  ["UNIQUE constraint failed", CONSTRAINT_UNIQUE],
+  ["is locked", BUSY],
+  ["readonly database", READONLY],
+  ["disk I/O error", IOERR],
+  ["disk is full", FULL],
+  ["unable to open", CANTOPEN],
+];
+
+/** The extended code; 0 where the error is none of SQLite's. */
+function resultCode(error: unknown): number {
+  if (!(error instanceof Error) || !("code" in error) || error.code !== "ERR_SQLITE_ERROR") return 0;
+  if ("errcode" in error && typeof error.errcode === "number") return error.errcode;
+  return CODE_BY_MESSAGE.find(([text]) => error.message.includes(text))?.[1] ?? 0;
 }

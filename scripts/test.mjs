@@ -1,0 +1,26 @@
+// `npm test`: type check, lint, format, then every test on both databases. `npm test -- <vitest arguments>` runs the tests only.
+// `npm run test:faults` runs the longer fault runs.
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { root } from "./prepare.mjs";
+
+const [mode, ...rest] = process.argv.slice(2);
+const faults = mode === "faults";
+const vitestArguments = faults ? ["--config", "vitest.faults.config.ts", ...rest] : process.argv.slice(2);
+
+/** Tools are started as Node programs: npm may have been told not to put node_modules/.bin on the path. */
+function run(program, args) {
+  const result = spawnSync(process.execPath, [join(root, "node_modules", program), ...args], { cwd: root, stdio: "inherit" });
+  if (result.status !== 0) {
+    console.error(`cambist: ${program} ${args.join(" ")} failed`);
+    process.exit(result.status ?? 1);
+  }
+}
+
+if (!faults && vitestArguments.length === 0) {
+  run("typescript/bin/tsc", ["-p", "tsconfig.check.json"]);
+  run("oxlint/bin/oxlint", ["--deny-warnings"]);
+  run("oxfmt/bin/oxfmt", ["--check"]);
+  run("knip/bin/knip.js", []);
+}
+run("vitest/vitest.mjs", ["run", ...vitestArguments]);
