@@ -2,7 +2,7 @@
 // Runs before anything is installed, so it may use nothing but Node itself.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -44,14 +44,14 @@ function newestChange(folder) {
 }
 
 function build() {
-  const packages = ["protocol", "server"].map((name) => join(root, "packages", name));
-  const isFresh = packages.every((folder) => {
-    const built = join(folder, "tsconfig.tsbuildinfo");
-    return existsSync(built) && existsSync(join(folder, "dist")) && statSync(built).mtimeMs >= newestChange(join(folder, "src"));
-  });
-  if (isFresh) return;
+  const built = join(root, "packages", "server", "dist", ".built");
+  const sources = ["protocol", "server"].map((name) => join(root, "packages", name, "src"));
+  if (existsSync(built) && sources.every((folder) => newestChange(folder) <= statSync(built).mtimeMs)) return;
   console.error("cambist: building …");
+  const started = new Date();
   run(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc"), "-b"]);
+  writeFileSync(built, "");
+  utimesSync(built, started, started); // a file that is saved during the build is newer
 }
 
 requireSupportedNode();
