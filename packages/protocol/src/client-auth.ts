@@ -37,7 +37,7 @@ export function parseClientCredentials(
 function parseBasic(header: string, bodyClientId: string | undefined): Result<ClientCredentials, ClientRefusal> {
   const space = header.indexOf(" ");
   const scheme = space < 0 ? header : header.slice(0, space);
-  if (scheme.toLowerCase() !== "basic") return fail({ code: "client_authentication_unsupported", method: scheme });
+  if (scheme.toLowerCase() !== "basic") return fail({ code: "client_authentication_unsupported", method: nameOfScheme(header) });
   const pair = space < 0 ? undefined : decodeBase64(header.slice(space + 1).trim());
   const colon = pair?.indexOf(":") ?? -1;
   if (pair === undefined || colon < 0) return fail({ code: "client_not_authenticated", cause: "malformed" });
@@ -47,6 +47,11 @@ function parseBasic(header: string, bodyClientId: string | undefined): Result<Cl
   if (clientId === "" || secret === "") return fail({ code: "client_authentication_missing" });
   if (bodyClientId !== undefined && bodyClientId !== clientId) return fail({ code: "client_id_mismatch" });
   return ok({ clientId, secret });
+}
+
+/** The scheme's name, to be shown. What has no name in front of its credentials is the credentials: it is not shown. */
+function nameOfScheme(header: string): string {
+  return /^([A-Za-z][A-Za-z0-9-]{0,19}) /.exec(header)?.[1] ?? "an unnamed scheme";
 }
 
 function decodeBase64(text: string): string | undefined {

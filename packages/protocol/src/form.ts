@@ -9,7 +9,7 @@ export type Form = ReadonlyMap<string, string>;
  * Only the media type itself and charset=UTF-8. Stricter than the grammar of RFC 9110 §8.3.1, on purpose: what is odd here is an
  * attempt to have one layer parse the body and another skip its checks (CVE-2025-32442 and its kin).
  */
-const MEDIA_TYPE = /^application\/x-www-form-urlencoded(?:; ?charset="?utf-8"?)?$/i;
+const MEDIA_TYPE = /^application\/x-www-form-urlencoded(?:; ?charset=(?:utf-8|"utf-8"))?$/i;
 
 /** RFC 8693 §2.1 lets these two repeat, so a second one is a target that is not offered, and no malformed request. */
 const TARGETS = new Set(["audience", "resource"]);

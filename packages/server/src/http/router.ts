@@ -155,9 +155,17 @@ function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPor
     case "FST_ERR_BAD_URL":
       return problemAnswer(new Problem(400, "The request is malformed."), request.id);
     default:
+      if (isRefusedByFramework(error)) return problemAnswer(new Problem(400, "The request is malformed."), request.id);
       ports.log.error("request failed", { trace_id: request.id, error });
       return problemAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request.id);
   }
+}
+
+/** A request that the framework itself refuses, for instance a QUERY without Content-Type: no fault of ours. */
+function isRefusedByFramework(error: unknown): boolean {
+  if (!frameworkCode(error)?.startsWith("FST_")) return false;
+  const { statusCode } = error as { readonly statusCode?: unknown };
+  return typeof statusCode === "number" && statusCode >= 400 && statusCode < 500;
 }
 
 function frameworkCode(error: unknown): string | undefined {
@@ -174,5 +182,5 @@ function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {
   if (answer.headers) reply.headers(answer.headers);
   if (typeof answer.body === "string") return reply.send(answer.body);
   if (!answer.headers?.["content-type"]) reply.header("content-type", "application/json");
-  return reply.send(JSON.stringify(answer.body));
+  return reply.send(Buffer.from(JSON.stringify(answer.body))); // to a string the framework would add a charset, which JSON has none of (RFC 8259 §11)
 }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ClientAuthentication, TokenEndpointPorts } from "@cambist/protocol";
+import type { ClientAuthentication, ExchangeFacts, TokenEndpointPorts } from "@cambist/protocol";
 import { isClientId, newTokenId } from "../ids.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
@@ -25,7 +25,7 @@ export function tokenEndpointPorts({ issuer, resource, store, masterKeys, keyrin
     sha256: (text) => createHash("sha256").update(text).digest(),
     partnerKeys: (client) => partnerKeys(client as Partner), // the very object that authenticateClient gave out
     issue: (request) => store.exchanges.issue(request),
-    recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(facts, refusal),
+    recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(withoutForeignId(facts), refusal),
     signer: () => keyring.signer(),
     async authenticateClient(clientId, secret): Promise<ClientAuthentication> {
       const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
@@ -37,4 +37,13 @@ export function tokenEndpointPorts({ issuer, resource, store, masterKeys, keyrin
       return { ok: true, value: { client: partner, secretId } };
     },
   };
+}
+
+const FOREIGN_ID_CHARACTERS_MAX = 8;
+
+/** What came as a client id and is none may be the secret, in the wrong field: only its beginning is kept. */
+function withoutForeignId(facts: Readonly<ExchangeFacts>): Readonly<ExchangeFacts> {
+  const { clientId } = facts;
+  if (clientId === undefined || isClientId(clientId)) return facts;
+  return { ...facts, clientId: clientId.slice(0, FOREIGN_ID_CHARACTERS_MAX) };
 }

@@ -28,7 +28,7 @@ export function exchangeRow(facts: Readonly<ExchangeFacts>, refusal: Refusal | u
     facts.atMs,
     refusal === undefined ? "granted" : "refused",
     refusal?.code ?? null,
-    refusal === undefined ? null : storable(JSON.stringify(refusal)),
+    refusal === undefined ? null : storable(JSON.stringify(refusal, cutText)),
     storable(facts.clientId),
     facts.partnerId ?? null,
     facts.grant ?? null,
@@ -39,6 +39,13 @@ export function exchangeRow(facts: Readonly<ExchangeFacts>, refusal: Refusal | u
     refusal === undefined ? (facts.tokenId ?? null) : null,
     facts.address,
   ];
+}
+
+/** Shorter than any signed JWT, so that a token in the wrong parameter is never kept whole; and a cut text leaves the JSON whole. */
+const DETAIL_CHARACTERS_MAX = 200;
+
+function cutText(_name: string, value: unknown): unknown {
+  return typeof value === "string" ? value.slice(0, DETAIL_CHARACTERS_MAX) : value;
 }
 
 const TEXT_CHARACTERS_MAX = 1000;
