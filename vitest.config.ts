@@ -9,7 +9,7 @@ export default defineConfig({
   ssr,
   test: {
     include: ["packages/*/src/**/*.test.ts", "tests/**/*.test.ts"],
-    globalSetup: ["tests/build.ts", "tests/postgres.ts"],
+    globalSetup: ["tests/build.mjs", "tests/postgres.ts"],
     testTimeout: 20_000,
     hookTimeout: 60_000,
     pool: "forks",

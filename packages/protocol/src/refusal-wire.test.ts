@@ -68,7 +68,7 @@ const samplesWith = (text: string): Samples => ({
 const PLAIN = samplesWith("value-of-the-request");
 
 /** RFC 6749 §5.2. */
-const DESCRIPTION = /^[\x20-\x21\x23-\x5b\x5d-\x7e]{20,500}$/;
+const DESCRIPTION = /^[\x20-\x21\x23-\x5b\x5d-\x7e]{10,500}$/;
 
 /** What an attacker puts where a value is echoed. */
 const HOSTILE: Readonly<Record<string, string>> = {
@@ -181,7 +181,7 @@ describe("the pages behind error_uri", () => {
   test.each(REFUSAL_CODES)("%s has a title, a meaning and a remedy", (code) => {
     const page = refusalPage(code);
     expect(page.title).toMatch(/^.{5,80}$/);
-    for (const text of [page.meaning, page.remedy]) expect(text).toMatch(/^.{20,400}\.$/);
+    for (const text of [page.meaning, page.remedy]) expect(text).toMatch(/^.{10,400}\.$/);
     expect(page.title).not.toMatch(/\.$/);
   });
 

@@ -36,6 +36,8 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
     http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
     forceCloseConnections: "idle",
+    frameworkErrors: (error, request, reply) =>
+      void sendAnswer(reply as FastifyReply, failureAnswer(error, request as FastifyRequest, ports)),
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
@@ -128,7 +130,7 @@ function rawRequest(request: FastifyRequest): RawRequest {
   }
   return {
     traceId: request.id,
-    address: request.ip,
+    address: (request.ip as string | undefined) ?? "", // the connection may be gone already, and its address with it
     authorization,
     mediaType: request.headers["content-type"],
     hasQuery: request.url.includes("?"),
@@ -155,7 +157,8 @@ function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPor
     case "FST_ERR_BAD_URL":
       return problemAnswer(new Problem(400, "The request is malformed."), request.id);
     default:
-      if (isRefusedByFramework(error)) return problemAnswer(new Problem(400, "The request is malformed."), request.id);
+      if (isRefusedByFramework(error) || isCutOff(error, request))
+        return problemAnswer(new Problem(400, "The request is malformed."), request.id);
       ports.log.error("request failed", { trace_id: request.id, error });
       return problemAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request.id);
   }
@@ -166,6 +169,11 @@ function isRefusedByFramework(error: unknown): boolean {
   if (!frameworkCode(error)?.startsWith("FST_")) return false;
   const { statusCode } = error as { readonly statusCode?: unknown };
   return typeof statusCode === "number" && statusCode >= 400 && statusCode < 500;
+}
+
+/** The client went away in the middle of its body: nobody reads the answer. */
+function isCutOff(error: unknown, request: FastifyRequest): boolean {
+  return frameworkCode(error) === "ECONNRESET" && !request.raw.complete;
 }
 
 function frameworkCode(error: unknown): string | undefined {

@@ -36,10 +36,15 @@ export interface Reply {
   readonly json: Record<string, any>; // oxlint-disable-line typescript/no-explicit-any -- tests look into every shape
 }
 
-export async function startTestServer(dialect: DialectName, overrides: Partial<Config> = {}): Promise<TestServer> {
+/** @param route changes the way to PostgreSQL, so that a test may stand in it. */
+export async function startTestServer(
+  dialect: DialectName,
+  overrides: Partial<Config> = {},
+  route: (postgresUrl: string) => string = (url) => url,
+): Promise<TestServer> {
   const database = await createTestDatabase(dialect);
-  const masterKeys = [randomBytes(32)];
-  const server = await startNode(database, { masterKeys, ...overrides });
+  const routed = "postgresUrl" in database.location ? { databaseUrl: route(database.location.postgresUrl) } : {};
+  const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides });
   return { ...server, stop: () => server.stop().then(() => database.drop()) };
 }
 

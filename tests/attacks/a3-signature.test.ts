@@ -1,0 +1,274 @@
+import { createHmac, createPublicKey, sign } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { RefusalCode } from "../../packages/protocol/src/index.ts";
+import { encodePart, makeTestKey, signJwt, type TestAlgorithm, type TestKey } from "../../packages/server/src/testing/jwt.ts";
+import {
+  createTestPartner,
+  createTestUser,
+  exchange,
+  startTestServer,
+  subjectClaims,
+  subjectToken,
+  type TestPartner,
+  type TestServer,
+} from "../../packages/server/src/testing/server.ts";
+import { expectRefusal } from "./expect-refusal.ts";
+
+/*
+ * A3, keys and signatures of the subject token: P3.3–P3.5, P3.9, P3.17–P3.20, P3.22, and P2.11. Header and encoding: a3-header.test.ts.
+ * Left out: P3.21 (Wycheproof), which is tested beside the code that verifies.
+ */
+
+const KEYS: Record<TestAlgorithm, TestKey> = {
+  RS256: makeTestKey("RS256"),
+  PS256: makeTestKey("PS256"),
+  ES256: makeTestKey("ES256"),
+  ES384: makeTestKey("ES384"),
+  EdDSA: makeTestKey("EdDSA"),
+};
+const ALGORITHMS = Object.keys(KEYS) as TestAlgorithm[];
+
+let server: TestServer;
+/** One partner for each algorithm, with one key. */
+const partners = {} as Record<TestAlgorithm, TestPartner>;
+beforeAll(async () => {
+  server = await startTestServer("sqlite");
+  for (const algorithm of ALGORITHMS) partners[algorithm] = await createTestPartner(server, {}, KEYS[algorithm]);
+});
+afterAll(() => server.stop());
+
+async function expectTokenRefused(partner: TestPartner, token: string, code: RefusalCode): Promise<void> {
+  await expectRefusal(server, await exchange(partner, token), { code });
+}
+
+/** A good token with its signature changed. */
+function withSignature(token: string, change: (signature: Buffer) => Buffer): string {
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  return `${header}.${payload}.${change(Buffer.from(signature, "base64url")).toString("base64url")}`;
+}
+
+describe("the algorithm", () => {
+  test.each(ALGORITHMS)("P3.22 200: a token signed with %s is taken", async (algorithm) => {
+    const reply = await exchange(partners[algorithm], subjectToken(partners[algorithm]));
+    expect(reply.status, reply.text).toBe(200);
+  });
+
+  test.each(["RS1", "ES256K", "ES512", "RS384", "RS512", "PS512", "HS256", "HS512", "RSA-OAEP", "EdDSA2", "Ed25519", "rs256", "RS256 "])(
+    "P3.22 400: alg %j is not offered",
+    async (alg) => {
+      await expectTokenRefused(partners.RS256, subjectToken(partners.RS256, {}, { alg }), "jwt_algorithm_unsupported");
+    },
+  );
+
+  test("P3.22 400: an algorithm outside the partner's own list is refused, though the key is registered", async () => {
+    const partner = await createTestPartner(server, { allowed_algorithms: ["RS256", "EdDSA"] }, KEYS.ES256);
+    await expectTokenRefused(partner, subjectToken(partner), "jwt_algorithm_not_allowed");
+  });
+
+  test("P3.3 400: an HMAC keyed with the partner's public key is refused", async () => {
+    const { kty, n, e } = KEYS.RS256.publicJwk;
+    const publicKey = createPublicKey({ key: { kty, n, e } as never, format: "jwk" });
+    const secrets = [
+      publicKey.export({ format: "pem", type: "spki" }),
+      publicKey.export({ format: "pem", type: "spki" }).toString().trim(),
+      publicKey.export({ format: "pem", type: "pkcs1" }),
+      publicKey.export({ format: "der", type: "spki" }),
+      JSON.stringify(KEYS.RS256.publicJwk),
+    ];
+    for (const secret of secrets) {
+      for (const alg of ["HS256", "RS256"]) {
+        const input = `${encodePart({ alg, kid: KEYS.RS256.kid })}.${encodePart(subjectClaims(partners.RS256))}`;
+        const token = `${input}.${createHmac("sha256", secret).update(input).digest("base64url")}`;
+        await expectTokenRefused(partners.RS256, token, alg === "HS256" ? "jwt_algorithm_unsupported" : "jwt_signature_invalid");
+      }
+    }
+  });
+
+  test("P3.4 400: an HMAC keyed with the client secret is refused", async () => {
+    const partner = partners.RS256;
+    for (const kid of [undefined, KEYS.RS256.kid]) {
+      const input = `${encodePart({ alg: "HS256", kid })}.${encodePart(subjectClaims(partner))}`;
+      const mac = createHmac("sha256", partner.clientSecret).update(input).digest("base64url");
+      await expectTokenRefused(partner, `${input}.${mac}`, "jwt_algorithm_unsupported");
+    }
+  });
+
+  test("P3.5 400: an RSA key without alg is for RS256, and PS256 by the same key is refused", async () => {
+    const { alg: _, ...jwk } = KEYS.RS256.publicJwk;
+    const partner = await createTestPartner(server, { jwks: { keys: [jwk] } }, KEYS.RS256);
+    expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
+    const token = signJwt({ alg: "PS256", kid: partner.key.kid }, subjectClaims(partner), { ...partner.key, algorithm: "PS256" });
+    await expectTokenRefused(partner, token, "jwt_algorithm_not_of_key");
+  });
+
+  test.each([
+    ["RS256", "PS256"],
+    ["PS256", "RS256"],
+    ["ES256", "ES384"],
+    ["ES384", "ES256"],
+    ["EdDSA", "ES256"],
+  ] as const)("P3.5 400: a key for %s does not verify %s", async (ofKey, ofToken) => {
+    const partner = partners[ofKey];
+    await expectTokenRefused(partner, subjectToken(partner, {}, { alg: ofToken }), "jwt_algorithm_not_of_key");
+  });
+
+  test("P3.5 400: a signature by PS256 under a header that says RS256 is refused", async () => {
+    const claims = subjectClaims(partners.RS256);
+    const token = signJwt({ alg: "RS256", kid: KEYS.RS256.kid }, claims, { ...KEYS.RS256, algorithm: "PS256" });
+    await expectTokenRefused(partners.RS256, token, "jwt_signature_invalid");
+  });
+});
+
+describe("which key", () => {
+  test("P3.9 400: without a kid and with two keys nothing is tried; with one key a kid is not needed", async () => {
+    const other = makeTestKey("ES256");
+    const two = await createTestPartner(server, { jwks: { keys: [KEYS.ES256.publicJwk, other.publicJwk] } }, KEYS.ES256);
+    await expectTokenRefused(two, subjectToken(two, {}, { kid: undefined }), "jwt_kid_missing");
+    await expectTokenRefused(two, subjectToken(two, {}, { kid: other.kid }), "jwt_signature_invalid");
+    expect((await exchange(two, subjectToken(two))).status).toBe(200);
+    expect((await exchange(partners.ES256, subjectToken(partners.ES256, {}, { kid: undefined }))).status).toBe(200);
+  });
+
+  test("P3.18 400: a signature by another key under the right kid is refused", async () => {
+    for (const algorithm of ALGORITHMS) {
+      const attacker = makeTestKey(algorithm, KEYS[algorithm].kid);
+      const token = signJwt({ alg: algorithm, kid: attacker.kid }, subjectClaims(partners[algorithm]), attacker);
+      await expectTokenRefused(partners[algorithm], token, "jwt_signature_invalid");
+    }
+  });
+});
+
+describe("the signature", () => {
+  test("P3.18 400: a payload or header changed under the old signature is refused", async () => {
+    const user = await createTestUser(partners.RS256);
+    for (const algorithm of ALGORITHMS) {
+      const partner = partners[algorithm];
+      const [header = "", , signature = ""] = subjectToken(partner).split(".");
+      const payload = encodePart(subjectClaims(partner, { sub: user.userId }));
+      await expectTokenRefused(partner, `${header}.${payload}.${signature}`, "jwt_signature_invalid");
+      const [, oldPayload = "", oldSignature = ""] = subjectToken(partner).split(".");
+      const newHeader = encodePart({ kid: partner.key.kid, alg: algorithm }); // the same members in another order
+      await expectTokenRefused(partner, `${newHeader}.${oldPayload}.${oldSignature}`, "jwt_signature_invalid");
+    }
+  });
+
+  test.each(ALGORITHMS)("P3.18 400: a %s signature with any bit, length or byte order changed is refused", async (algorithm) => {
+    const partner = partners[algorithm];
+    const changes: ((signature: Buffer) => Buffer)[] = [
+      (signature) => Buffer.concat([Buffer.from([(signature[0] ?? 0) ^ 1]), signature.subarray(1)]),
+      (signature) => Buffer.concat([signature.subarray(0, -1), Buffer.from([(signature.at(-1) ?? 0) ^ 0x80])]),
+      (signature) => signature.subarray(0, -1),
+      (signature) => Buffer.concat([signature, Buffer.from([0])]),
+      (signature) => Buffer.concat([Buffer.from([0]), signature]),
+      (signature) => Buffer.concat([signature, signature]),
+      (signature) => Buffer.from(signature).reverse(),
+      (signature) => Buffer.alloc(signature.length),
+      (signature) => Buffer.alloc(signature.length, 0xff),
+      () => Buffer.from([0]),
+    ];
+    for (const change of changes) await expectTokenRefused(partner, withSignature(subjectToken(partner), change), "jwt_signature_invalid");
+  });
+
+  test.each(ALGORITHMS)("P3.17 400: a second spelling of a %s signature is refused", async (algorithm) => {
+    const partner = partners[algorithm];
+    const respell: ((signature: string) => string)[] = [
+      (signature) => `${signature}\n`,
+      (signature) => `${signature}\r\n`,
+      (signature) => `${signature.slice(0, 20)}\n${signature.slice(20)}`,
+      (signature) => `${signature} `,
+      (signature) => ` ${signature}`,
+      (signature) => `${signature}=`,
+      (signature) => `${signature}==`,
+      (signature) => `${signature}\0`,
+      (signature) => `${signature.slice(0, 20)}!${signature.slice(20)}`,
+      (signature) => `${signature.slice(0, 20)}%${signature.slice(20)}`,
+      (signature) => `${signature}\u200B`,
+    ];
+    const [header = "", payload = "", signature = ""] = subjectToken(partner).split(".");
+    const spellings = respell.map((change) => change(signature));
+    if (signature.length % 4 !== 0) spellings.push(signature.slice(0, -1) + nextLetter(signature.at(-1) ?? "")); // unused bits set
+    if (/[-_]/.test(signature)) spellings.push(signature.replaceAll("-", "+").replaceAll("_", "/")); // the other alphabet
+    for (const spelling of spellings) {
+      const reply = await exchange(partner, `${header}.${payload}.${spelling}`);
+      await expectRefusal(server, reply, { code: "jwt_not_base64url" });
+      expect(reply.json["error_description"]).toContain("signature");
+    }
+    expect((await exchange(partner, `${header}.${payload}.${signature}`)).status, "none of them has spent the token").toBe(200);
+  });
+
+  test("P3.17 400: a second spelling of the header or the payload is refused", async () => {
+    const [header = "", payload = "", signature = ""] = subjectToken(partners.RS256).split(".");
+    for (const token of [`${header}=.${payload}.${signature}`, `${header}\n.${payload}.${signature}`]) {
+      await expectTokenRefused(partners.RS256, token, "jwt_not_base64url");
+    }
+    for (const token of [`${header}.${payload}==.${signature}`, `${header}. ${payload}.${signature}`]) {
+      await expectTokenRefused(partners.RS256, token, "jwt_not_base64url");
+    }
+  });
+
+  /** FIPS 186-5: the number of points on each curve. */
+  const order = {
+    ES256: 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n,
+    ES384: 0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973n,
+  } as const;
+
+  test.each(["ES256", "ES384"] as const)("P3.19 400: %s with r and s of 0, 1, n or the wrong length is refused", async (algorithm) => {
+    const partner = partners[algorithm];
+    const half = algorithm === "ES256" ? 32 : 48;
+    const number = (value: bigint) => Buffer.from(value.toString(16).padStart(half * 2, "0"), "hex");
+    const n = number(order[algorithm]);
+    const [zero, one] = [number(0n), number(1n)];
+    const pairs = [
+      [zero, zero],
+      [n, n],
+      [n, one],
+      [one, n],
+      [one, zero],
+      [zero, one],
+      [one, one],
+    ];
+    for (const pair of pairs) {
+      await expectTokenRefused(
+        partner,
+        withSignature(subjectToken(partner), () => Buffer.concat(pair)),
+        "jwt_signature_invalid",
+      );
+    }
+    for (const length of [0, 1, half, half * 2 - 1, half * 2 + 1, half * 2 + 2, half * 4]) {
+      const token = withSignature(subjectToken(partner), (signature) => Buffer.concat([signature, signature]).subarray(0, length));
+      await expectTokenRefused(partner, token, length === 0 ? "jwt_malformed" : "jwt_signature_invalid");
+    }
+  });
+
+  test.each(["ES256", "ES384"] as const)("P3.20 400: an %s signature in DER is refused", async (algorithm) => {
+    const partner = partners[algorithm];
+    const token = withSignature(subjectToken(partner), (raw) => raw);
+    const input = token.slice(0, token.lastIndexOf("."));
+    const der = sign(algorithm === "ES256" ? "sha256" : "sha384", Buffer.from(input), { key: partner.key.privateKey, dsaEncoding: "der" });
+    await expectTokenRefused(partner, `${input}.${der.toString("base64url")}`, "jwt_signature_invalid");
+  });
+});
+
+test("P2.11 400: one of our own access tokens is no subject token, whole or re-headed", async () => {
+  const partner = partners.ES256;
+  const user = await createTestUser(partner);
+  for (const sub of [partner.clientId, user.userId]) {
+    const accessToken = (await exchange(partner, subjectToken(partner, { sub }))).json["access_token"] as string;
+    await expectTokenRefused(partner, accessToken, "jwt_typ_unexpected");
+    const [, payload = "", signature = ""] = accessToken.split(".");
+    await expectTokenRefused(
+      partner,
+      `${encodePart({ alg: "ES256", kid: partner.key.kid })}.${payload}.${signature}`,
+      "jwt_signature_invalid",
+    );
+    // even where the partner's own key signs what we issued: iss and aud are ours
+    const resigned = signJwt({ alg: "ES256", kid: partner.key.kid }, Buffer.from(payload, "base64url"), partner.key);
+    await expectTokenRefused(partner, resigned, "issuer_mismatch");
+  }
+});
+
+/** The next letter of the base64url alphabet: the same bytes to a lenient decoder, where the last bits are unused. */
+function nextLetter(letter: string): string {
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  return alphabet[alphabet.indexOf(letter) + 1] ?? "";
+}
