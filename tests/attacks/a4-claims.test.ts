@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
 import { signJwt } from "../../packages/server/src/testing/jwt.ts";
@@ -11,7 +12,9 @@ import {
   type TestPartner,
   type TestServer,
 } from "../../packages/server/src/testing/server.ts";
+import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
+import { fastestMs } from "./fastest-ms.ts";
 
 /*
  * A4, iss, sub, aud and the shape of the payload: P4.1, P4.11, P4.15–P4.21. Times: a4-times.test.ts. Replay (P4.12–P4.14):
@@ -74,7 +77,7 @@ describe("required claims", () => {
 
 describe("aud", () => {
   test("P4.15 P4.16 200: our issuer URL, alone, as a string or as an array of one", async () => {
-    for (const aud of [ISSUER, [ISSUER]]) expect((await exchange(partner, subjectToken(partner, { aud }))).status).toBe(200);
+    for (const aud of [ISSUER, [ISSUER]]) expectGranted(await exchange(partner, subjectToken(partner, { aud })));
   });
 
   test.each([
@@ -111,27 +114,20 @@ describe("aud", () => {
 
   test("P4.17 400: a partner with an audience of its own is held to that one", async () => {
     const other = await createTestPartner(server, { audience: "urn:example:cambist" });
-    expect((await exchange(other, subjectToken(other, { aud: "urn:example:cambist" }))).status).toBe(200);
+    expectGranted(await exchange(other, subjectToken(other, { aud: "urn:example:cambist" })));
     await expectRefusal(server, await exchange(other, subjectToken(other)), { code: "audience_mismatch" });
     await expectClaimsRefused({ aud: "urn:example:cambist" }, "audience_mismatch");
   });
 
   test("P4.18 400: an aud of 5 000 strings is refused by its size, at once", async () => {
     const token = subjectToken(partner, { aud: [...Array.from({ length: 5_000 }, () => "a"), ISSUER] });
-    let fastestMs = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < 5; i++) {
-      const started = performance.now();
-      const reply = await exchange(partner, token);
-      fastestMs = Math.min(fastestMs, performance.now() - started);
-      expect(reply.status).toBe(400);
-    }
-    expect(fastestMs).toBeLessThan(50);
     await expectRefusal(server, await exchange(partner, token), { code: "jwt_too_large" });
+    expect(await fastestMs(() => exchange(partner, token))).toBeLessThan(50);
   });
 
   test("P4.18 400: a token of more than 16 KiB is refused, one that stays below is not", async () => {
     const padding = (characters: number) => subjectToken(partner, { padding: "x".repeat(characters) });
-    expect((await exchange(partner, padding(11_000))).status).toBe(200);
+    expectGranted(await exchange(partner, padding(11_000)));
     await expectRefusal(server, await exchange(partner, padding(12_300)), { code: "jwt_too_large" });
   });
 });
@@ -155,7 +151,7 @@ describe("iss", () => {
 
   test("P4.19 400: a partner with an issuer of its own is held to that one; its client id does not do", async () => {
     const other = await createTestPartner(server, { issuer: "https://partner.test/Tenant" });
-    expect((await exchange(other, subjectToken(other, { iss: "https://partner.test/Tenant" }))).status).toBe(200);
+    expectGranted(await exchange(other, subjectToken(other, { iss: "https://partner.test/Tenant" })));
     for (const iss of [
       other.clientId,
       "https://partner.test/tenant",
@@ -201,8 +197,7 @@ describe("prototypes", () => {
   ];
 
   test.each(PROTOTYPES)("P4.21 200: %s is a claim like any other: ignored", async (members) => {
-    const reply = await exchange(partner, signed(payloadWith(members)));
-    expect(reply.status, reply.text).toBe(200);
+    expectGranted(await exchange(partner, signed(payloadWith(members))));
     expect(({} as Record<string, unknown>)["admin"]).toBeUndefined();
     expect(Object.keys(Object.prototype)).toEqual([]);
   });

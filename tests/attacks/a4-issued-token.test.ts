@@ -15,6 +15,7 @@ import {
   type TestServer,
   type TestUser,
 } from "../../packages/server/src/testing/server.ts";
+import { expectGranted } from "./expect-granted.ts";
 
 /* What an issued token holds: P4.22, P6.16, P8.6. */
 
@@ -48,7 +49,7 @@ beforeAll(async () => {
   partner = await createTestPartner(server);
   user = await createTestUser(partner, { external_user_id: "person-1", email: "person@example.com" });
   const changed = await admin(server, "PATCH", `/partners/${partner.clientId}`, { audience: AUDIENCE, issuer: PARTNER_ISSUER });
-  expect(changed.status, changed.text).toBe(200);
+  expect(changed.status).toBe(200);
 });
 afterAll(() => server.stop());
 
@@ -56,7 +57,7 @@ afterAll(() => server.stop());
 async function issued(changes: Record<string, unknown>, form: Record<string, string> = {}): Promise<string> {
   const claims = { ...FORGED, iss: PARTNER_ISSUER, aud: AUDIENCE, ...changes };
   const reply = await exchange(partner, subjectToken(partner, claims), { form });
-  expect(reply.status, reply.text).toBe(200);
+  expectGranted(reply);
   return reply.json["access_token"] as string;
 }
 

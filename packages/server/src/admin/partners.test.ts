@@ -226,7 +226,7 @@ describe.each(DIALECTS)("the partner API on %s", (dialect) => {
       expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
       expect((await admin(server, "POST", path)).status).toBe(409);
       const listed = await admin(server, "GET", `/partners/${partner.clientId}`);
-      const [old] = (listed.json["partner"] as { secrets: { secret_id: string }[] }).secrets.filter(
+      const old = (listed.json["partner"] as { secrets: { secret_id: string }[] }).secrets.find(
         (secret) => secret.secret_id !== added.json["secret_id"],
       );
       expect((await admin(server, "DELETE", `${path}/${old?.secret_id}`)).status).toBe(409);
