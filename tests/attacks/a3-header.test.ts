@@ -17,7 +17,7 @@ import { expectRefusal } from "./expect-refusal.ts";
 import { fastestMs } from "./fastest-ms.ts";
 
 /*
- * A3, header and encoding of the subject token: P3.1, P3.2, P3.6–P3.8, P3.10–P3.16, P3.23. Keys and signatures: a3-signature.test.ts.
+ * A3, header and encoding of the subject token: P3.1, P3.2, P3.6–P3.8, P3.10–P3.16, P3.23. Keys: a3-algorithm.test.ts. Signatures: a3-signature.test.ts.
  * Left out: P3.21 (Wycheproof), which is tested beside the code that verifies.
  */
 

@@ -2,6 +2,9 @@
 
 export const GRANT_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 
+/** Lets a secret scanner find one that leaked, and us keep it out of logs. */
+export const CLIENT_SECRET_PREFIX = "cambist_secret_";
+
 /** RFC 8693 §3. */
 export const TOKEN_TYPE_JWT = "urn:ietf:params:oauth:token-type:jwt";
 export const TOKEN_TYPE_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";

@@ -30,17 +30,34 @@ describe("the media type", () => {
   });
 
   test.each([
-    ...["", "text", "text/plain", "text/[html]", "</><script>", "application/json", "multipart/form-data; boundary=x", "*/*"],
-    ...[` ${FORM}`, `${FORM} `, `${FORM}\t;a=b`, `${FORM};`, `${FORM}; `, `${FORM};a=b`, `${FORM};charset=utf-8;a=b`, `${FORM}\n`],
-    ...[`${FORM};  charset=utf-8`, `${FORM}; charset=latin1`, `${FORM}; charset=utf-16`, `${FORM}; charset=utf-88`, `${FORM}; charset=`],
-    ...[
-      `${FORM}; charset="utf-8`,
-      `${FORM}; charset=utf-8"`,
-      `${FORM}, application/json`,
-      `application/json, ${FORM}`,
-      `${FORM}ed`,
-      `x${FORM}`,
-    ],
+    "",
+    "text",
+    "text/plain",
+    "text/[html]",
+    "</><script>",
+    "application/json",
+    "multipart/form-data; boundary=x",
+    "*/*",
+    ` ${FORM}`,
+    `${FORM} `,
+    `${FORM}\t;a=b`,
+    `${FORM};`,
+    `${FORM}; `,
+    `${FORM};a=b`,
+    `${FORM};charset=utf-8;a=b`,
+    `${FORM}\n`,
+    `${FORM};  charset=utf-8`,
+    `${FORM}; charset=latin1`,
+    `${FORM}; charset=utf-16`,
+    `${FORM}; charset=utf-88`,
+    `${FORM}; charset=`,
+
+    `${FORM}; charset="utf-8`,
+    `${FORM}; charset=utf-8"`,
+    `${FORM}, application/json`,
+    `application/json, ${FORM}`,
+    `${FORM}ed`,
+    `x${FORM}`,
   ])("%j is refused, and the body is not read", (mediaType) => {
     expect(faultOf("a=1&a=2", mediaType)).toEqual({ code: "media_type_unsupported", got: mediaType });
   });

@@ -21,6 +21,7 @@ export type {
   Spend,
   TokenEndpointPorts,
 } from "./ports.ts";
+export { redact } from "./redact.ts";
 export { REFUSAL_CODES, refusalPage, refusalToWire } from "./refusal-wire.ts";
 export type { WireError } from "./refusal-wire.ts";
 export type { Refusal, RefusalCode } from "./refusals.ts";

@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { CLIENT_SECRET_PREFIX } from "@cambist/protocol";
 
 /** Every id is made here. Prefixes tell kinds apart, so that no id of one kind can equal one of another. */
 
@@ -14,7 +15,7 @@ export function isClientId(text: string): boolean {
 
 /** 256 bits; the prefix lets a secret scanner find one that leaked. */
 export function newClientSecret(): string {
-  return `cambist_secret_${randomBytes(32).toString("base64url")}`;
+  return `${CLIENT_SECRET_PREFIX}${randomBytes(32).toString("base64url")}`;
 }
 
 export function newSecretId(): string {

@@ -18,10 +18,7 @@ function reference(bytes: Uint8Array): string | undefined {
 const bytes = (...values: number[]) => Uint8Array.from(values);
 
 /** Lead, continuation and forbidden bytes far more often than chance has them; "%", digits and "u", which an escape is made of. */
-const edgeByte = fc.constantFrom(
-  ...[0x00, 0x25, 0x32, 0x35, 0x41, 0x75, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbb, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf],
-  ...[0xe0, 0xed, 0xef, 0xf0, 0xf4, 0xf5, 0xf8, 0xfc, 0xfe, 0xff],
-);
+const edgeByte = fc.constantFrom(...Buffer.from("0025323541757f808f909fa0bbbfc0c1c2dfe0edeff0f4f5f8fcfeff", "hex"));
 const nearlyUtf8 = fc.array(edgeByte, { maxLength: 12 }).map((values) => Uint8Array.from(values));
 
 /** Good text with one byte changed. */

@@ -1,3 +1,5 @@
+import { redact } from "../redact.ts";
+
 /** RFC 6749 §5.2; RFC 8693 §2.2.2 and RFC 8707 §2 (`invalid_target`); RFC 9449 §5; `temporarily_unavailable` as RFC 6749 §4.1.2.1 names it. */
 export type OAuthError =
   | "invalid_request"
@@ -30,5 +32,6 @@ const SHOWN_CHARACTERS_MAX = 80;
 /** A value that came with the request, cut so that it cannot drown the sentence around it. */
 export function shown(value: string | undefined): string {
   if (value === undefined || value === "") return "empty";
-  return `'${value.length > SHOWN_CHARACTERS_MAX ? `${value.slice(0, SHOWN_CHARACTERS_MAX)}...` : value}'`;
+  const safe = redact(value); // before the cut, which could leave most of a secret
+  return `'${safe.length > SHOWN_CHARACTERS_MAX ? `${safe.slice(0, SHOWN_CHARACTERS_MAX)}...` : safe}'`;
 }

@@ -130,7 +130,7 @@ function rawRequest(request: FastifyRequest): RawRequest {
   }
   return {
     traceId: request.id,
-    address: (request.ip as string | undefined) ?? "", // the connection may be gone already, and its address with it
+    address: request.ip ?? "", // the connection may be gone already, and its address with it
     authorization,
     mediaType: request.headers["content-type"],
     hasQuery: request.url.includes("?"),

@@ -24,6 +24,8 @@ export async function openKeyring(
   nowMs: number,
 ): Promise<Keyring> {
   let stored = await store.list();
+  // Before any is made: a key sealed under a wrong master key would lock this store for the right one too.
+  for (const key of stored) openPrivateKey(key, masterKeys);
   for (const state of ["current", "next"] as const) {
     if (stored.some((key) => key.algorithm === algorithm && key.state === state)) continue;
     await store.addIfAbsent(makeSigningKey(algorithm, state, masterKeys), nowMs);

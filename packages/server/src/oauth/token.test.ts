@@ -35,3 +35,22 @@ describe.each(DIALECTS)("the token endpoint on %s", (dialect) => {
     expect(again).toMatchObject({ status: 400, json: { error: "invalid_request", error_uri: `${ISSUER}/docs/errors/token_replayed` } });
   });
 });
+
+describe("a secret or a token in the wrong place", () => {
+  test("is neither said, logged nor recorded", async () => {
+    const server = await startTestServer("sqlite");
+    const partner = await createTestPartner(server);
+    const token = subjectToken(partner);
+    const replies = [];
+    for (const parameter of ["grant_type", "scope", "subject_token_type", "requested_token_type", "client_id"]) {
+      for (const value of [partner.clientSecret, token]) replies.push(await exchange(partner, token, { form: { [parameter]: value } }));
+    }
+    for (const secret of [partner.clientSecret, token]) {
+      expect(replies.map((reply) => reply.status)).not.toContain(200);
+      expect(replies.filter((reply) => reply.text.includes(secret))).toEqual([]);
+      expect(server.logLines.filter((line) => line.includes(secret))).toEqual([]);
+      expect(JSON.stringify(await server.database.query("SELECT * FROM exchanges"))).not.toContain(secret);
+    }
+    await server.stop();
+  });
+});

@@ -1,4 +1,4 @@
-import type { ExchangeFacts, Refusal } from "@cambist/protocol";
+import { type ExchangeFacts, redact, type Refusal } from "@cambist/protocol";
 import type { ExchangesTable } from "./schema.ts";
 
 /** In the order of {@link exchangeRow}'s values, so that both dialects bind them by position. */
@@ -28,7 +28,7 @@ export function exchangeRow(facts: Readonly<ExchangeFacts>, refusal: Refusal | u
     facts.atMs,
     refusal === undefined ? "granted" : "refused",
     refusal?.code ?? null,
-    refusal === undefined ? null : storable(JSON.stringify(refusal, cutText)),
+    refusal === undefined ? null : storable(JSON.stringify(refusal, detailText)),
     storable(facts.clientId),
     facts.partnerId ?? null,
     facts.grant ?? null,
@@ -41,11 +41,11 @@ export function exchangeRow(facts: Readonly<ExchangeFacts>, refusal: Refusal | u
   ];
 }
 
-/** Shorter than any signed JWT, so that a token in the wrong parameter is never kept whole; and a cut text leaves the JSON whole. */
 const DETAIL_CHARACTERS_MAX = 200;
 
-function cutText(_name: string, value: unknown): unknown {
-  return typeof value === "string" ? value.slice(0, DETAIL_CHARACTERS_MAX) : value;
+/** A secret or a token in the wrong parameter is taken out; cutting each text, and not the whole, leaves the JSON readable. */
+function detailText(_name: string, value: unknown): unknown {
+  return typeof value === "string" ? redact(value).slice(0, DETAIL_CHARACTERS_MAX) : value;
 }
 
 const TEXT_CHARACTERS_MAX = 1000;

@@ -1,0 +1,28 @@
+import { describe, expect, test } from "vitest";
+import { redact } from "./redact.ts";
+
+const TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl";
+
+describe("what is logged, recorded or said", () => {
+  test.each([
+    ["a secret", "cambist_secret_9rrUTOksxI8ai5Ug4tsLKDeMfMfctknYL5_yXRp3EYk", "cambist_secret_(redacted)"],
+    ["a secret within a text", "scope 'x cambist_secret_abc-_1' is", "scope 'x cambist_secret_(redacted)' is"],
+    ["a token", TOKEN, "(token redacted)"],
+    ["a token without its signature", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.", "(token redacted)"],
+    ["an encrypted token", "eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn", "(token redacted)"],
+    [
+      "two of each",
+      `${TOKEN} cambist_secret_a ${TOKEN} cambist_secret_b`,
+      "(token redacted) cambist_secret_(redacted) (token redacted) cambist_secret_(redacted)",
+    ],
+  ])("holds no longer %s", (_case, text, expected) => {
+    expect(redact(text)).toBe(expected);
+  });
+
+  test.each(["prt_45dac3a2e42f35f92b769b62fc6e78b3", "https://eye.keyring.example.com/x", "alg 'HS256' is not accepted", "019abc", ""])(
+    "keeps %j",
+    (text) => {
+      expect(redact(text)).toBe(text);
+    },
+  );
+});
