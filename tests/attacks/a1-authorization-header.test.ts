@@ -1,5 +1,4 @@
 /** Attack cases A1, what stands in the Authorization header: its encoding, its scheme, two of them, too much of it. */
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   basic,

@@ -1,5 +1,4 @@
 /** Attack case P1.19 at large: NUL, controls, broken escapes and invalid UTF-8 in every parameter. */
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import {

@@ -5,7 +5,6 @@
  * - P1.21 the grace window of a rotated secret: secrets are added and removed by hand (what there is of it is tested here);
  * - P1.22 the rate limit on wrong secrets (429, slow_down).
  */
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import {

@@ -1,5 +1,4 @@
 /** Attack cases A1 and P8.14 at large: values that the answer says again, and random changes to whole requests. */
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import {
@@ -59,6 +58,19 @@ describe.each(DIALECTS)("A1 hostile values and random requests on %s", (dialect)
       expect((reply.json["error_description"] as string).length).toBeLessThan(300);
     }
     await expectRecorded(server, [grant, type, requested]);
+  });
+
+  test("200: exchanges are not spoilt by requests that are recorded with them and whose connection broke", async () => {
+    const broken = Buffer.concat([rawTokenRequest("x=1"), Buffer.from("no HTTP\r\n\r\n")]);
+    const tokens = Array.from({ length: 40 }, () => subjectToken(partner));
+    const replies = await Promise.all(
+      tokens.map(async (token) => {
+        const [reply] = await Promise.all([exchange(partner, token), sendRaw(server, broken, 200), sendRaw(server, broken, 200)]);
+        return reply;
+      }),
+    );
+    expect(replies.filter(({ status }) => status !== 200).map(({ text }) => text)).toEqual([]);
+    expect(server.logLines.filter((line) => line.includes('"level":"error"'))).toEqual([]);
   });
 
   test("never 500: 300 bodies with random changes, from one seed", async () => {

@@ -1,5 +1,4 @@
 /** Attack cases A2: every row. Each refusal comes before the subject token is spent, so the very same token still passes afterwards. */
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import {

@@ -1,4 +1,3 @@
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { createHmac, createPublicKey } from "node:crypto";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";

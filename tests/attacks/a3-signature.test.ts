@@ -1,4 +1,3 @@
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { sign } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
@@ -157,6 +156,19 @@ describe("the signature", () => {
       const token = withSignature(subjectToken(partner), (signature) => Buffer.concat([signature, signature]).subarray(0, length));
       await expectTokenRefused(partner, token, length === 0 ? "jwt_malformed" : "jwt_signature_invalid");
     }
+  });
+
+  test.each(["ES256", "ES384"] as const)("P3.19 400: %s with a zero more or less in front of s is refused", async (algorithm) => {
+    const partner = partners[algorithm];
+    const half = algorithm === "ES256" ? 32 : 48;
+    const zero = Buffer.from([0]);
+    const longer = withSignature(subjectToken(partner), (raw) => Buffer.concat([raw.subarray(0, half), zero, raw.subarray(half)]));
+    await expectTokenRefused(partner, longer, "jwt_signature_invalid");
+    let token = subjectToken(partner);
+    while (Buffer.from(token.split(".")[2] ?? "", "base64url")[half] !== 0) token = subjectToken(partner); // one in 256
+    const shorter = withSignature(token, (raw) => Buffer.concat([raw.subarray(0, half), raw.subarray(half + 1)]));
+    await expectTokenRefused(partner, shorter, "jwt_signature_invalid");
+    expectGranted(await exchange(partner, token));
   });
 
   test.each(["ES256", "ES384"] as const)("P3.20 400: an %s signature in DER is refused", async (algorithm) => {

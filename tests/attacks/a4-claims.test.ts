@@ -1,4 +1,3 @@
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
 import { signJwt } from "../../packages/server/src/testing/jwt.ts";

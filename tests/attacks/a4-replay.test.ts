@@ -1,4 +1,3 @@
-/* oxlint-disable vitest/expect-expect -- expectRefusal and its like hold the assertions */
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";

@@ -77,12 +77,7 @@ describe("client_secret_basic", () => {
     ["no credentials", "Basic "],
     ["a letter that is not base64", "Basic !!!!"],
     ["a colon, not encoded", "Basic prt_1:secret"],
-    [
-      "base64url's alphabet",
-      `Basic ${base64(Uint8Array.of(0x3a, 0xfb, 0xff, 0x3a))
-        .replaceAll("+", "-")
-        .replaceAll("/", "_")}`,
-    ],
+    ["base64url's alphabet", basic("a:???").replace("/", "_")],
     ["padding left out", `Basic ${base64("a:bc").replaceAll("=", "")}`],
     ["padding only", "Basic ===="],
     ["padding within", "Basic YTo=YTph"],

@@ -77,7 +77,7 @@ async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: Toke
     if (!issued.ok) return refuse(issued.fault, true);
     return ok(answer({ grant: grant.value, client: client.value, subject: issued.value, facts }, ports));
   }
-  throw new StoreUnavailable("the partner's record keeps changing");
+  return refuse({ code: "temporarily_unavailable", retryAfterSeconds: 1 });
 }
 
 function readForm(request: TokenRequest): Result<Form, Refusal> {

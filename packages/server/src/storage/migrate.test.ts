@@ -29,9 +29,9 @@ describe.each(DIALECTS)("migrations on %s", (dialect) => {
   });
 
   test("a second start has nothing to do", async () => {
-    const [node] = await openNodes(1);
-    await migrate(node as Dialect);
-    expect(await migrate(node as Dialect)).toEqual([]);
+    const [node] = (await openNodes(1)) as [Dialect];
+    await migrate(node);
+    expect(await migrate(node)).toEqual([]);
   });
 
   test("a migration that fails leaves nothing behind, and runs again at the next start", async () => {

@@ -14,7 +14,7 @@ import {
   SERVICE_ACCOUNT,
   type TestStore,
 } from "../testing/store.ts";
-import type { Partner, Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (dialect) => {
   let opened: TestStore;
@@ -60,7 +60,7 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
       expect(created.filter((partner) => partner !== "issuer_taken")).toHaveLength(1);
       const movers = await Promise.all(Array.from({ length: CALLERS }, () => opened.createPartner()));
       const moved = await opened.race((node, caller) =>
-        node.partners.update((movers[caller] as Partner).clientId, { issuer: "https://moved.example" }, NOW),
+        node.partners.update(movers[caller]!.clientId, { issuer: "https://moved.example" }, NOW),
       );
       expect(moved.filter((partner) => partner !== "issuer_taken")).toHaveLength(1);
     });

@@ -27,7 +27,8 @@ export async function openTestStore(dialect: DialectName): Promise<TestStore> {
       if (created === "issuer_taken") throw new Error("issuer taken");
       return created;
     },
-    race: (operation) => Promise.all(Array.from({ length: CALLERS }, (_, caller) => operation(nodes[caller % 2] as Store, caller))),
+    race: (operation) =>
+      Promise.all(Array.from({ length: CALLERS }, (_, caller) => operation(caller % 2 === 0 ? nodes[0] : nodes[1], caller))),
     async close() {
       for (const node of nodes) await node.close();
       await database.drop();
