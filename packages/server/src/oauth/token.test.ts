@@ -1,3 +1,4 @@
+import { createRemoteJWKSet, jwtVerify } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { decodeJwt } from "../testing/jwt.ts";
@@ -51,6 +52,23 @@ describe("a secret or a token in the wrong place", () => {
       expect(server.logLines.filter((line) => line.includes(secret))).toEqual([]);
       expect(JSON.stringify(await server.database.query("SELECT * FROM exchanges"))).not.toContain(secret);
     }
+    await server.stop();
+  });
+});
+
+describe("RS256 by configuration", () => {
+  test("200: the access token is signed by an RSA key that is published", async () => {
+    const server = await startTestServer("sqlite", { signingAlgorithm: "RS256" });
+    const partner = await createTestPartner(server);
+    const reply = await exchange(partner, subjectToken(partner));
+    const keys = createRemoteJWKSet(new URL(`${server.url}/.well-known/jwks.json`));
+    const verified = await jwtVerify(String(reply.json["access_token"]), keys, {
+      issuer: ISSUER,
+      audience: `${ISSUER}/v2`,
+      typ: "at+jwt",
+      algorithms: ["RS256"],
+    });
+    expect(verified.payload.sub).toBe(partner.clientId);
     await server.stop();
   });
 });
