@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Contender, root } from "./contender.ts";
 import { median, type Outcome } from "./load.ts";
 import { HELP, type Options, readOptions } from "./options.ts";
-import { type Figures, renderTables } from "./report.ts";
+import { type Figures, renderJson, renderTables } from "./report.ts";
 import { pinLoader, ServerProcess } from "./server-process.ts";
 import { Subjects } from "./subjects.ts";
 
@@ -83,8 +83,17 @@ async function bench(options: Options, folder: string): Promise<Figures> {
   };
 }
 
+function optionsOrExit(): Options | "help" {
+  try {
+    return readOptions(process.argv.slice(2));
+  } catch (thrown) {
+    progress(`${(thrown as Error).message} (--help lists what there is)`);
+    process.exit(2);
+  }
+}
+
 async function main(): Promise<void> {
-  const options = readOptions(process.argv.slice(2));
+  const options = optionsOrExit();
   if (options === "help") {
     process.stdout.write(HELP);
     return;
@@ -100,7 +109,7 @@ async function main(): Promise<void> {
   });
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
   const figures = await bench(options, folder);
-  process.stdout.write(options.json ? `${JSON.stringify({ options, ...figures }, null, 2)}\n` : renderTables(figures));
+  process.stdout.write(options.json ? renderJson(options, figures) : renderTables(figures));
   if (figures.failed === 0) return;
   progress(`${figures.failed} answers were not 200; one of them:\n${figures.sample}`);
   process.exitCode = 1;

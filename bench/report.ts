@@ -1,6 +1,7 @@
 import { cpus } from "node:os";
 import type { Round } from "./contender.ts";
 import { median } from "./load.ts";
+import type { Options } from "./options.ts";
 
 export interface Figures {
   readonly rounds: { readonly yardstick: readonly Round[]; readonly exchange: readonly Round[]; readonly compare?: readonly Round[] };
@@ -14,7 +15,7 @@ export interface Figures {
 /** What the bench is judged by. */
 const TARGETS = { cpuRatio: 6, halfLoadP99Ms: 50, rssMb: 200, readyMs: 1_000 } as const;
 
-export interface Verdict {
+interface Verdict {
   readonly figure: string;
   readonly measured: string;
   readonly target: string;
@@ -22,11 +23,11 @@ export interface Verdict {
 }
 
 /** The exchange's cost in units of the yardstick's, round by round: what slows the machine down slows both. */
-export function cpuRatios(of: readonly Round[], yardstick: readonly Round[]): number[] {
+function cpuRatios(of: readonly Round[], yardstick: readonly Round[]): number[] {
   return of.map((round, n) => round.cpuMicrosPerRequest / (yardstick[n]?.cpuMicrosPerRequest ?? Number.NaN));
 }
 
-export function verdicts({ rounds, halfLoad, memoryMb, readyMs }: Figures): Verdict[] {
+function verdicts({ rounds, halfLoad, memoryMb, readyMs }: Figures): Verdict[] {
   const ratios = cpuRatios(rounds.exchange, rounds.yardstick);
   const ratio = median(ratios);
   const out: Verdict[] = [
@@ -50,6 +51,11 @@ export function verdicts({ rounds, halfLoad, memoryMb, readyMs }: Figures): Verd
     out.push({ figure: "ready after a start on this data", measured, target: "≤ 1 s", met: ready <= TARGETS.readyMs });
   }
   return out;
+}
+
+export function renderJson(options: Options, figures: Figures): string {
+  const ratios = cpuRatios(figures.rounds.exchange, figures.rounds.yardstick);
+  return `${JSON.stringify({ machine: machine(), options, verdicts: verdicts(figures), cpuRatios: ratios, ...figures }, null, 2)}\n`;
 }
 
 /** Markdown, so that it can be put into a document as it is. */
@@ -95,7 +101,7 @@ function table(rows: readonly (readonly string[])[]): string {
   return [head, head.map(() => "---"), ...body].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
-export function machine(): string {
+function machine(): string {
   const store = process.env["DATABASE_URL"] ? "PostgreSQL (DATABASE_URL; its own CPU is not counted)" : "embedded store (SQLite)";
   const [first] = cpus();
   return `${first?.model.trim() ?? "unknown CPU"}, ${cpus().length} cores, Node ${process.versions.node}, ${store}, ${new Date().toISOString().slice(0, 16)}Z`;

@@ -157,10 +157,11 @@ describe("parseStrictJson reads", () => {
     expect(parseStrictJson("-0")).toStrictEqual({ ok: true, value: -0 });
   });
 
-  test("__proto__, constructor and toString as names like any other, on an object without a prototype", () => {
+  test("__proto__, constructor and toString as names like any other, on an object that inherits nothing", () => {
     const parsed = parseStrictJson('{"__proto__":{"admin":true},"constructor":1,"toString":2}');
     if (!parsed.ok || !isJsonObject(parsed.value)) throw new Error("not read");
-    expect(Object.getPrototypeOf(parsed.value)).toBeNull();
+    const prototype = Object.getPrototypeOf(parsed.value) as object;
+    expect([Object.getPrototypeOf(prototype), Object.isFrozen(prototype), Reflect.ownKeys(prototype)]).toEqual([null, true, []]);
     expect(Object.keys(parsed.value)).toEqual(["__proto__", "constructor", "toString"]);
     expect(parsed.value["admin"]).toBeUndefined();
     expect(({} as Record<string, unknown>)["admin"]).toBeUndefined();

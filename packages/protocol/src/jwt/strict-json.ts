@@ -2,7 +2,7 @@ import { JSON_DEPTH_MAX } from "../constants.ts";
 import { fail, ok, type Result } from "../result.ts";
 
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
-/** Has no prototype: a member named `__proto__` or `constructor` is a member like any other. */
+/** Inherits nothing: a member named `__proto__` or `constructor` is a member like any other. */
 export interface JsonObject {
   readonly [name: string]: JsonValue | undefined;
 }
@@ -41,6 +41,10 @@ class JsonFaultSignal {
     this.fault = fault;
   }
 }
+
+/** Objects of it have nothing but what the text names; `Object.create(null)` would give slow dictionaries. */
+const Members = function Members() {} as unknown as new () => Record<string, JsonValue>;
+Members.prototype = Object.freeze(Object.create(null)) as object;
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const QUOTE = 0x22;
@@ -84,7 +88,7 @@ class Parser {
   }
 
   private object(depth: number): JsonObject {
-    const members: Record<string, JsonValue> = Object.create(null) as Record<string, JsonValue>;
+    const members = new Members();
     this.open(depth);
     if (this.endsWith(0x7d)) return members;
     for (;;) {

@@ -24,11 +24,24 @@ export type ExchangeJob = { readonly touchSecret: boolean } & (
 
 export type ExchangeVerdict = IssueVerdict | { readonly code: "recorded" };
 
-export type EnabledFlags = { readonly user: string; readonly workspace: string; readonly organization: string };
+/** A user with the flags of all that it hangs on, as both dialects read it. */
+export interface SubjectRow {
+  readonly user_id: string;
+  readonly user_status: string;
+  readonly workspace_id: string;
+  readonly workspace_status: string;
+  readonly org_id: string;
+  readonly organization_status: string;
+}
 
-/** The first of user, workspace and organization that is disabled. */
-export function disabledEntity(flags: EnabledFlags): "user" | "workspace" | "organization" | undefined {
-  if (flags.user !== "active") return "user";
-  if (flags.workspace !== "active") return "workspace";
-  return flags.organization === "active" ? undefined : "organization";
+export function subjectVerdict(row: SubjectRow): ExchangeVerdict {
+  const entity = disabledEntity(row);
+  if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
+  return { code: "issued", subject: { kind: "user", userId: row.user_id, workspaceId: row.workspace_id, organizationId: row.org_id } };
+}
+
+function disabledEntity(row: SubjectRow): "user" | "workspace" | "organization" | undefined {
+  if (row.user_status !== "active") return "user";
+  if (row.workspace_status !== "active") return "workspace";
+  return row.organization_status === "active" ? undefined : "organization";
 }

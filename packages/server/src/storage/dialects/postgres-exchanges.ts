@@ -1,6 +1,6 @@
-import type { IssuedFor, Principal } from "@cambist/protocol";
+import type { Principal } from "@cambist/protocol";
 import type { Pool, PoolClient } from "pg";
-import { disabledEntity, type ExchangeJob, type ExchangeVerdict } from "../dialect.ts";
+import { type ExchangeJob, type ExchangeVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
 import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
 
 type Issue = Extract<ExchangeJob, { kind: "issue" }>;
@@ -71,16 +71,6 @@ JOIN organizations o ON o.partner_id = w.partner_id AND o.org_id = w.org_id`,
   )
   .join("\nUNION ALL");
 
-interface SubjectRow {
-  key: string;
-  user_id: string;
-  user_status: string;
-  workspace_id: string;
-  workspace_status: string;
-  org_id: string;
-  organization_status: string;
-}
-
 async function readSubjects(connection: PoolClient, issues: readonly Issue[]): Promise<Map<string, ExchangeVerdict>> {
   const wanted = {
     user_id: { partners: [] as string[], ids: [] as string[] },
@@ -95,19 +85,12 @@ async function readSubjects(connection: PoolClient, issues: readonly Issue[]): P
     wanted[principal.namespace].ids.push(principal.id);
   }
   if (keys.size === 0) return new Map();
-  const found = await connection.query<SubjectRow>({
+  const found = await connection.query<SubjectRow & { key: string }>({
     name: "issue_subjects",
     text: SUBJECTS_SQL,
     values: [wanted.user_id.partners, wanted.user_id.ids, wanted.external_user_id.partners, wanted.external_user_id.ids],
   });
-  return new Map(found.rows.map((row) => [row.key, toVerdict(row)]));
-}
-
-function toVerdict(row: SubjectRow): ExchangeVerdict {
-  const entity = disabledEntity({ user: row.user_status, workspace: row.workspace_status, organization: row.organization_status });
-  if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
-  const subject: IssuedFor = { kind: "user", userId: row.user_id, workspaceId: row.workspace_id, organizationId: row.org_id };
-  return { code: "issued", subject };
+  return new Map(found.rows.map((row) => [row.key, subjectVerdict(row)]));
 }
 
 /** One INSERT decides for all: of two jobs with one key the first gets the row, be they in this batch or on two nodes. */
