@@ -1,7 +1,7 @@
 import { createHmac, createPublicKey } from "node:crypto";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
-import { encodePart, makeTestKey, signJwt, type TestAlgorithm, type TestKey } from "../../packages/server/src/testing/jwt.ts";
+import { encodePart, makeTestKey, signJwt, type TestAlgorithm } from "../../packages/server/src/testing/jwt.ts";
 import {
   createTestPartner,
   createTestUser,
@@ -14,24 +14,15 @@ import {
 } from "../../packages/server/src/testing/server.ts";
 import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
+import { ALGORITHMS, createPartnerPerAlgorithm, KEYS } from "./signers.ts";
 
 /* A3, algorithms and keys of the subject token: P3.3–P3.5, P3.9, P3.22, and P2.11. */
 
-const KEYS: Record<TestAlgorithm, TestKey> = {
-  RS256: makeTestKey("RS256"),
-  PS256: makeTestKey("PS256"),
-  ES256: makeTestKey("ES256"),
-  ES384: makeTestKey("ES384"),
-  EdDSA: makeTestKey("EdDSA"),
-};
-const ALGORITHMS = Object.keys(KEYS) as TestAlgorithm[];
-
 let server: TestServer;
-/** One partner for each algorithm, with one key. */
-const partners = {} as Record<TestAlgorithm, TestPartner>;
+let partners: Record<TestAlgorithm, TestPartner>;
 beforeAll(async () => {
   server = await startTestServer("sqlite");
-  for (const algorithm of ALGORITHMS) partners[algorithm] = await createTestPartner(server, {}, KEYS[algorithm]);
+  partners = await createPartnerPerAlgorithm(server);
 });
 afterAll(() => server.stop());
 

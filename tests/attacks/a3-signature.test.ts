@@ -1,9 +1,8 @@
 import { sign } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
-import { encodePart, makeTestKey, signJwt, type TestAlgorithm, type TestKey } from "../../packages/server/src/testing/jwt.ts";
+import { encodePart, makeTestKey, signJwt, type TestAlgorithm } from "../../packages/server/src/testing/jwt.ts";
 import {
-  createTestPartner,
   createTestUser,
   exchange,
   startTestServer,
@@ -14,27 +13,18 @@ import {
 } from "../../packages/server/src/testing/server.ts";
 import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
+import { ALGORITHMS, createPartnerPerAlgorithm, KEYS } from "./signers.ts";
 
 /*
  * A3, signatures of the subject token: P3.17–P3.20. Algorithms and keys: a3-algorithm.test.ts. Header and encoding: a3-header.test.ts.
  * Left out: P3.21 (Wycheproof), which is tested beside the code that verifies.
  */
 
-const KEYS: Record<TestAlgorithm, TestKey> = {
-  RS256: makeTestKey("RS256"),
-  PS256: makeTestKey("PS256"),
-  ES256: makeTestKey("ES256"),
-  ES384: makeTestKey("ES384"),
-  EdDSA: makeTestKey("EdDSA"),
-};
-const ALGORITHMS = Object.keys(KEYS) as TestAlgorithm[];
-
 let server: TestServer;
-/** One partner for each algorithm, with one key. */
-const partners = {} as Record<TestAlgorithm, TestPartner>;
+let partners: Record<TestAlgorithm, TestPartner>;
 beforeAll(async () => {
   server = await startTestServer("sqlite");
-  for (const algorithm of ALGORITHMS) partners[algorithm] = await createTestPartner(server, {}, KEYS[algorithm]);
+  partners = await createPartnerPerAlgorithm(server);
 });
 afterAll(() => server.stop());
 
