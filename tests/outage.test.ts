@@ -1,4 +1,5 @@
 import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
+import { Client } from "pg";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, expect, inject, test } from "vitest";
 import {
@@ -10,6 +11,7 @@ import {
   serviceAccountToken,
   startTestServer,
   subjectToken,
+  type TestServer,
 } from "../packages/server/src/testing/server.ts";
 
 describe("when the store is away", () => {
@@ -64,7 +66,64 @@ describe("when the store is away", () => {
       line.close();
     },
   );
+
+  test("PostgreSQL ends a connection that is in use: 503, and the process lives", { timeout: 30_000 }, async () => {
+    const server = await startTestServer("postgres");
+    const partner = await createTestPartner(server);
+    const token = await serviceAccountToken(partner);
+    const blocker = await hold(server, "LOCK TABLE exchanges, organizations IN ACCESS EXCLUSIVE MODE");
+    const waiting = [exchange(partner, subjectToken(partner)), call(server, "PUT", HOME, token, {})];
+    const ended =
+      "SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let count = 0;
+    await expect.poll(async () => (count += (await server.database.query(ended)).length)).toBeGreaterThanOrEqual(2);
+    for (const reply of await Promise.all(waiting)) expect(reply.status).toBe(503);
+    await blocker.release();
+    expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
+    await server.stop();
+  });
+
+  test("PostgreSQL holds up a write for too long: 503, and nothing of it is committed later", { timeout: 30_000 }, async () => {
+    const server = await startTestServer("postgres");
+    const partner = await createTestPartner(server);
+    const token = await serviceAccountToken(partner);
+    const blocker = await hold(server, "LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE");
+    expect((await call(server, "PUT", HOME, token, { external_org_id: "half" })).status).toBe(503);
+    await blocker.release();
+    for (let i = 0; i < 20; i++) expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
+    expect(await server.database.query("SELECT 1 FROM organizations WHERE external_org_id = 'half'")).toEqual([]);
+    await server.stop();
+  });
+
+  test("SQLite held by another process: eight writes wait two seconds together, not one after the other", { timeout: 30_000 }, async () => {
+    const server = await startTestServer("sqlite");
+    const partner = await createTestPartner(server);
+    const token = await serviceAccountToken(partner);
+    const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
+    other.exec("BEGIN IMMEDIATE");
+    const started = Date.now();
+    const writes = Array.from({ length: 8 }, () => call(server, "PUT", HOME, token, {}));
+    const replies = await Promise.all([...writes, exchange(partner, subjectToken(partner)), send(server, "GET", "/oauth2/token")]);
+    expect(Date.now() - started).toBeLessThan(5_000);
+    for (const reply of replies) expect(reply.status).toBe(503);
+    expect(replies.at(-1)?.json["error"]).toBe("temporarily_unavailable");
+    other.exec("ROLLBACK");
+    other.close();
+    expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
+    await server.stop();
+  });
 });
+
+const HOME = "/v2/account-management/organization-and-workspace";
+
+/** Another client of the same database, in the middle of a transaction. */
+async function hold(server: TestServer, sql: string): Promise<{ release(): Promise<void> }> {
+  const client = new Client({ connectionString: "postgresUrl" in server.database.location ? server.database.location.postgresUrl : "" });
+  await client.connect();
+  await client.query("BEGIN");
+  await client.query(sql);
+  return { release: () => client.query("ROLLBACK").then(() => client.end()) };
+}
 
 /** A TCP line to PostgreSQL that can be cut. */
 async function openLine(target: URL): Promise<{ port: number; cut(): void; restore(): void; close(): void }> {

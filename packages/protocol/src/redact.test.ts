@@ -19,6 +19,15 @@ describe("what is logged, recorded or said", () => {
     expect(redact(text)).toBe(expected);
   });
 
+  test("in a time that grows with the text and not with its square", () => {
+    for (const unit of ["-ey", "ey.", "eyaaaaaaaa.", "eyaaaaaaaa..", "cambist_secret_"]) {
+      const text = unit.repeat(1_000_000 / unit.length);
+      const started = performance.now();
+      redact(text);
+      expect(performance.now() - started, unit).toBeLessThan(1_000); // a square takes minutes
+    }
+  });
+
   test.each(["prt_45dac3a2e42f35f92b769b62fc6e78b3", "https://eye.keyring.example.com/x", "alg 'HS256' is not accepted", "019abc", ""])(
     "keeps %j",
     (text) => {

@@ -1,8 +1,11 @@
 import { CLIENT_SECRET_PREFIX } from "./constants.ts";
 
 const SECRET = new RegExp(`${CLIENT_SECRET_PREFIX}[A-Za-z0-9_-]+`, "g");
-/** `ey` is how base64url of `{"` begins: a JWS or JWE in compact form. */
-const TOKEN = /\bey[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*/g;
+/**
+ * `ey` is how base64url of `{"` begins: a JWS or JWE in compact form. It begins where no character of base64url stands before it, so that
+ * a long text of `-ey-ey…` is looked at once and not once for each of them.
+ */
+const TOKEN = /(?<![A-Za-z0-9_-])ey[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*/g;
 
 /**
  * Takes secrets and tokens out of a text that is about to be logged, recorded or said: a developer who mixes up two parameters must not

@@ -35,7 +35,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The only place that reads the process's environment. */
 export function processEnvironment(): Environment {
-  return process.env;
+  return Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== "")); // compose files set what they leave out to ""
 }
 
 /** Where the sandbox keeps what it made. */

@@ -69,6 +69,9 @@ function toPrincipal(subject: string, client: Client): Principal {
   return { kind: "user", namespace: client.subjectNamespace, id: subject };
 }
 
+/** Between the clocks of two nodes, and between the check of a token and its turn in the store. */
+const FORGET_SECONDS_AFTER = 300;
+
 /**
  * What stands for this token among the partner's spent ones: its jti, or where it has none its content without the signature (an
  * ECDSA signature has a second valid spelling, -s). Kept until the token could not pass under the widest skew that can be set.
@@ -77,6 +80,6 @@ function toSpend(token: SubjectToken, ports: GrantPorts): Spend {
   const identity = token.jti === undefined ? `content ${token.signingInput}` : `jti ${token.jti}`;
   return {
     key: ports.sha256(identity).subarray(0, 16),
-    expiresAtMs: Math.ceil((token.expiresAtSeconds + CLOCK_SKEW_SECONDS_MAX) * 1000),
+    expiresAtMs: Math.ceil((token.expiresAtSeconds + CLOCK_SKEW_SECONDS_MAX + FORGET_SECONDS_AFTER) * 1000),
   };
 }

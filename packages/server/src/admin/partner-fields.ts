@@ -12,6 +12,7 @@ import {
   takeInJwks,
 } from "@cambist/protocol";
 import { z } from "zod";
+import { isClientId } from "../ids.ts";
 
 /** What an operator may set of a partner (contract §9), and the defaults. */
 
@@ -33,6 +34,11 @@ const visible = (charactersMax: number) =>
 
 /** Compared character by character with a claim of every token; `prt_` and `rs_` are ids that the server makes. */
 const issuer = visible(URI_CHARACTERS_MAX).refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
+/** A partner may have its own client id for issuer, which is the default; that it is its own is checked where the partner is known. */
+const changedIssuer = visible(URI_CHARACTERS_MAX).refine(
+  (value) => isClientId(value) || !/^(?:prt|rs)_/.test(value),
+  "must not start with prt_ or rs_",
+);
 
 const nonEmptySet = <const T extends readonly [string, ...string[]]>(values: T) =>
   z
@@ -100,4 +106,4 @@ export const createPartnerBody = z.strictObject({
 export const updatePartnerBody = z
   .strictObject({ ...settings, status: z.enum(["active", "disabled"]) })
   .partial()
-  .extend(notYetSettings);
+  .extend({ ...notYetSettings, issuer: changedIssuer.optional() });

@@ -210,6 +210,9 @@ describe.each(DIALECTS)("the partner API on %s", (dialect) => {
       expect((await admin(server, "PATCH", `/partners/${first.clientId}`, { issuer: `https://${dialect}.example` })).status).toBe(409);
       expect((await admin(server, "PATCH", `/partners/${second.clientId}`, { status: "gone" })).status).toBe(422);
       expect((await admin(server, "PATCH", `/partners/${second.clientId}`, { client_id: "x" })).status).toBe(422);
+      expect((await admin(server, "PATCH", `/partners/${second.clientId}`, { issuer: first.clientId })).status).toBe(422);
+      const back = await admin(server, "PATCH", `/partners/${second.clientId}`, { issuer: second.clientId });
+      expect(back).toMatchObject({ status: 200, json: { partner: { issuer: second.clientId } } });
       expect((await admin(server, "PATCH", `/partners/${second.clientId}`, {})).status).toBe(200);
     });
   });

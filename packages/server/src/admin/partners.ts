@@ -78,6 +78,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       params: clientIdParams,
       body: updatePartnerBody,
       async handle({ params, body }) {
+        if (body.issuer !== undefined && isClientId(body.issuer) && body.issuer !== params.client_id) throw issuerOfAnother();
         const partner = await partners.update(params.client_id, toChange(body), deps.nowMs());
         if (partner === "absent") throw partnerAbsent();
         if (partner === "issuer_taken") throw issuerTaken();
@@ -147,6 +148,11 @@ function toChange(body: z.output<typeof updatePartnerBody>): PartnerChange {
 
 export function partnerAbsent(): Problem {
   return new Problem(404, "There is no such partner.");
+}
+
+function issuerOfAnother(): Problem {
+  const message = "must not be another partner's client id";
+  return new Problem(422, `issuer: ${message}`, { fields: [{ field: "issuer", message }] });
 }
 
 function issuerTaken(): Problem {

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { type AccessTokenKey, refusalToWire, type Scope, validateAccessToken } from "@cambist/protocol";
+import { type AccessTokenKey, type Scope, validateAccessToken } from "@cambist/protocol";
 import type { PartnerStore } from "../storage/store.ts";
 import { Problem } from "./problem.ts";
 import type { RouteAuth } from "./route.ts";
@@ -35,7 +35,13 @@ export function authenticator(ports: AuthPorts): Authenticate {
 async function authenticateServiceAccount(token: string, scope: Scope, ports: AuthPorts): Promise<string> {
   const expected = { issuer: ports.issuer, resource: ports.resource, nowSeconds: ports.nowMs() / 1000 };
   const validated = validateAccessToken(token, expected, ports.findKey);
-  if (!validated.ok) throw invalidToken(refusalToWire(validated.fault).description.replace("subject token", "access token"));
+  if (!validated.ok) {
+    throw invalidToken(
+      validated.fault.code === "token_expired"
+        ? "The access token has expired; exchange for a new one."
+        : "This is not an access token of this server, or it was changed on its way.",
+    );
+  }
   const { clientId, principal, scopes } = validated.value;
   const partner = await ports.partners.find(clientId);
   if (partner?.status !== "active") throw invalidToken("The access token's partner is no longer active.");

@@ -1,4 +1,11 @@
-import { handleTokenRequest, type Refusal, refusalToWire, type TokenEndpointPorts, TOKEN_REQUEST_BYTES_MAX } from "@cambist/protocol";
+import {
+  handleTokenRequest,
+  type Refusal,
+  refusalToWire,
+  StoreUnavailable,
+  type TokenEndpointPorts,
+  TOKEN_REQUEST_BYTES_MAX,
+} from "@cambist/protocol";
 import { type Answer, defineRoute, type RawRequest, type Route, type Unread } from "../http/route.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -39,8 +46,13 @@ async function exchangeToken(raw: RawRequest, deps: TokenRouteDeps): Promise<Ans
 
 async function refuseUnread(raw: RawRequest, why: Unread, deps: TokenRouteDeps): Promise<Answer> {
   const refusal = unreadRefusal(raw, why);
-  await deps.ports.recordRefusal({ traceId: raw.traceId, atMs: deps.ports.nowMs(), address: raw.address }, refusal);
-  return refusalAnswer(refusal, raw, deps);
+  try {
+    await deps.ports.recordRefusal({ traceId: raw.traceId, atMs: deps.ports.nowMs(), address: raw.address }, refusal);
+    return refusalAnswer(refusal, raw, deps);
+  } catch (thrown) {
+    if (!(thrown instanceof StoreUnavailable)) throw thrown;
+    return refusalAnswer({ code: "temporarily_unavailable", retryAfterSeconds: thrown.retryAfterSeconds }, raw, deps);
+  }
 }
 
 function unreadRefusal(raw: RawRequest, why: Unread): Refusal {

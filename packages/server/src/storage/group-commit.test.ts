@@ -38,6 +38,22 @@ describe("the group commit", () => {
     expect(await group.submit(3)).toBe(3);
   });
 
+  test("a store that is away fails those that wait as well, and not those that come later", async () => {
+    let away = true;
+    let refuse: ((reason: Error) => void) | undefined;
+    const group = new GroupCommit<number, number>((jobs) =>
+      away ? new Promise((_, reject) => (refuse = reject)) : Promise.resolve([...jobs]),
+    );
+    const first = group.submit(1);
+    await expect.poll(() => refuse).toBeDefined();
+    const waiting = Array.from({ length: 600 }, (_, job) => group.submit(job));
+    refuse?.(new StoreUnavailable("away"));
+    const results = await Promise.allSettled([first, ...waiting]);
+    expect(results.filter((result) => result.status === "rejected")).toHaveLength(601);
+    away = false;
+    expect(await group.submit(2)).toBe(2);
+  });
+
   test("too many waiting jobs are turned away as unavailable", async () => {
     let release: (() => void) | undefined;
     const group = new GroupCommit<number, number>(async (jobs) => {

@@ -11,7 +11,8 @@ interface Waiting<J, V> {
 
 /**
  * Jobs that arrive in one turn of the event loop, or while a commit is under way, share the next transaction: one fsync for all of
- * them. A verdict is given only after the commit. When the transaction fails, all of its jobs fail.
+ * them. A verdict is given only after the commit. When the transaction fails, all of its jobs fail, and
+ * when the store is away, those that wait fail with them.
  */
 export class GroupCommit<J, V> {
   private readonly commit: (jobs: readonly J[]) => Promise<V[]>;
@@ -42,7 +43,9 @@ export class GroupCommit<J, V> {
         const verdicts = await this.commit(batch.map((entry) => entry.job));
         for (const [index, entry] of batch.entries()) entry.resolve(verdicts[index] as V);
       } catch (thrown) {
-        for (const entry of batch) entry.reject(thrown);
+        // a store that is away for these is away for those that wait: they would only wait as long once more
+        const failed = thrown instanceof StoreUnavailable ? [...batch, ...this.waiting.splice(0)] : batch;
+        for (const entry of failed) entry.reject(thrown);
       }
       if (this.waiting.length > 0) await new Promise(setImmediate); // let answers out and requests in between two commits
     }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Kysely, PostgresDialect } from "kysely";
 import { StoreUnavailable } from "@cambist/protocol";
+import type { Client, PoolClient } from "pg";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import { commitExchanges } from "./postgres-exchanges.ts";
@@ -10,8 +11,11 @@ const CONNECT_MS_MAX = 2_000;
 const STATEMENT_MS_MAX = 5_000;
 const TRIES_MAX = 5;
 
-/** A shared database. No session state is kept between two transactions, so that a transaction-mode pooler may stand in between. */
-export async function postgresDialect(url: string, onIdleError: (error: Error) => void): Promise<Dialect> {
+/**
+ * A shared database. Nothing is kept in a session but prepared statements: a transaction-mode pooler in between must know them
+ * (PgBouncer from 1.21 on, with max_prepared_statements).
+ */
+export async function postgresDialect(url: string, onLost: (error: Error) => void): Promise<Dialect> {
   const { default: pg } = await import("pg"); // not loaded where the embedded store is used: it would cost every start
   pg.types.setTypeParser(pg.types.builtins.INT8, Number); // our int8 are milliseconds and versions, below 2^53
   const pool = new pg.Pool({
@@ -21,7 +25,8 @@ export async function postgresDialect(url: string, onIdleError: (error: Error) =
     query_timeout: STATEMENT_MS_MAX,
     keepAlive: true,
   });
-  pool.on("error", onIdleError); // an idle connection that breaks must not end the process
+  pool.on("error", onLost);
+  pool.on("connect", (client) => guardConnection(client, onLost));
   const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
 
   return {
@@ -41,6 +46,24 @@ export async function postgresDialect(url: string, onIdleError: (error: Error) =
     isUniqueViolation: (error) => sqlState(error) === "23505",
     close: () => db.destroy(),
   };
+}
+
+/**
+ * The pool listens to idle connections only: one that breaks while it is in use would end the process. And one whose statement was given
+ * up on is closed: its transaction is still open, and would be committed with the work of whoever gets the connection next.
+ */
+function guardConnection(client: PoolClient, onLost: (error: Error) => void): void {
+  client.on("error", onLost);
+  const query = client.query.bind(client) as (...args: unknown[]) => unknown;
+  client.query = ((...args: unknown[]) => {
+    const result = query(...args);
+    if (result instanceof Promise) {
+      result.catch((thrown: unknown) => {
+        if (thrown instanceof Error && thrown.message === "Query read timeout") (client as unknown as Client).end().catch(onLost);
+      });
+    }
+    return result;
+  }) as typeof client.query;
 }
 
 /** SQLSTATE 40001 and 40P01: the database asks for the transaction to be run again (serialization, deadlock). */
@@ -74,7 +97,7 @@ function isUnavailable(thrown: unknown): boolean {
   const code = sqlState(thrown);
   if (code !== undefined) return /^(?:08|53|57|25006)/.test(code);
   if (!(thrown instanceof Error)) return false;
-  if ("code" in thrown && typeof thrown.code === "string" && /^E[A-Z]+$/.test(thrown.code)) return true; // ECONNREFUSED and its kin
+  if ("code" in thrown && typeof thrown.code === "string" && /^E(?!RR_)[A-Z_]+$/.test(thrown.code)) return true; // ECONNREFUSED, EAI_AGAIN and their kin
   return /timeout|Connection terminated|Client has encountered a connection error|not queryable/i.test(thrown.message);
 }
 
