@@ -1,5 +1,5 @@
+import { holdPostgres } from "../packages/server/src/testing/database.ts";
 import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
-import { Client } from "pg";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, expect, inject, test } from "vitest";
 import {
@@ -11,7 +11,6 @@ import {
   serviceAccountToken,
   startTestServer,
   subjectToken,
-  type TestServer,
 } from "../packages/server/src/testing/server.ts";
 
 describe("when the store is away", () => {
@@ -71,7 +70,7 @@ describe("when the store is away", () => {
     const server = await startTestServer("postgres");
     const partner = await createTestPartner(server);
     const token = await serviceAccountToken(partner);
-    const blocker = await hold(server, "LOCK TABLE exchanges, organizations IN ACCESS EXCLUSIVE MODE");
+    const blocker = await holdPostgres(server.database, "LOCK TABLE exchanges, organizations IN ACCESS EXCLUSIVE MODE");
     const waiting = [exchange(partner, subjectToken(partner)), call(server, "PUT", HOME, token, {})];
     const ended =
       "SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
@@ -87,7 +86,7 @@ describe("when the store is away", () => {
     const server = await startTestServer("postgres");
     const partner = await createTestPartner(server);
     const token = await serviceAccountToken(partner);
-    const blocker = await hold(server, "LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE");
+    const blocker = await holdPostgres(server.database, "LOCK TABLE workspaces IN ACCESS EXCLUSIVE MODE");
     expect((await call(server, "PUT", HOME, token, { external_org_id: "half" })).status).toBe(503);
     await blocker.release();
     for (let i = 0; i < 20; i++) expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
@@ -115,15 +114,6 @@ describe("when the store is away", () => {
 });
 
 const HOME = "/v2/account-management/organization-and-workspace";
-
-/** Another client of the same database, in the middle of a transaction. */
-async function hold(server: TestServer, sql: string): Promise<{ release(): Promise<void> }> {
-  const client = new Client({ connectionString: "postgresUrl" in server.database.location ? server.database.location.postgresUrl : "" });
-  await client.connect();
-  await client.query("BEGIN");
-  await client.query(sql);
-  return { release: () => client.query("ROLLBACK").then(() => client.end()) };
-}
 
 /** A TCP line to PostgreSQL that can be cut. */
 async function openLine(target: URL): Promise<{ port: number; cut(): void; restore(): void; close(): void }> {

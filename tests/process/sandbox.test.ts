@@ -52,7 +52,7 @@ describe("the sandbox, as a newcomer meets it", () => {
 
   test("what it made for itself is readable by its owner only", () => {
     expect(statSync(dataDir.path).mode & 0o777).toBe(0o700);
-    for (const name of ["master-key", "operator-token", "demo-partner.json", "demo-partner-key.pem"]) {
+    for (const name of ["cambist.db", "cambist.db-wal", "master-key", "operator-token", "demo-partner.json", "demo-partner-key.pem"]) {
       expect(statSync(join(dataDir.path, name)).mode & 0o777, name).toBe(0o600);
     }
   });

@@ -61,6 +61,8 @@ describe("the configuration", () => {
     ["CAMBIST_OPERATOR_TOKEN", "0123456789abcdef 0123456789abcdef"],
     ["CAMBIST_SIGNING_ALGORITHM", "HS256"],
     ["CAMBIST_LOG_LEVEL", "loud"],
+    ["CAMBIST_PUBLICURL", "https://auth.example.com"],
+    ["CAMBIST_TRUSTED_PROXIES", "10.0.0.1"],
   ])("%s=%s is refused by name, and a secret's value is not repeated", (name, value) => {
     const problems = problemsOf({ ...GOOD, [name]: value });
     expect(problems).toHaveLength(1);

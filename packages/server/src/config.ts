@@ -45,7 +45,7 @@ export function readDataDir(env: Environment): string {
 
 /** @throws ConfigError that lists everything that is wrong. */
 export function readConfig(mode: Config["mode"], env: Environment): Config {
-  const problems: string[] = [];
+  const problems: string[] = unknownVariables(env);
   const port = readPort(env["PORT"], problems);
   const config: Config = {
     mode,
@@ -61,6 +61,21 @@ export function readConfig(mode: Config["mode"], env: Environment): Config {
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
+}
+
+const VARIABLES = new Set([
+  "CAMBIST_DATA_DIR",
+  "CAMBIST_LOG_LEVEL",
+  "CAMBIST_MASTER_KEY",
+  "CAMBIST_OPERATOR_TOKEN",
+  "CAMBIST_PUBLIC_URL",
+  "CAMBIST_SIGNING_ALGORITHM",
+]);
+
+/** A setting that is ignored, for its spelling or for this version's lack of it, is worse than none. */
+function unknownVariables(env: Environment): string[] {
+  const unknown = Object.keys(env).filter((name) => name.startsWith("CAMBIST_") && env[name] !== undefined && !VARIABLES.has(name));
+  return unknown.map((name) => `${name} is not a setting of this version; take it out, or correct its spelling.`);
 }
 
 function readPort(text: string | undefined, problems: string[]): number {

@@ -1,6 +1,6 @@
-import { chmodSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Config } from "./config.ts";
+import { type Config, ConfigError } from "./config.ts";
 import { type Keyring, openKeyring } from "./keys/keyring.ts";
 import { MasterKeys } from "./keys/master-key.ts";
 import { openStore } from "./storage/kysely-store.ts";
@@ -37,11 +37,18 @@ function openConfiguredStore(config: Config, log: Log): Promise<Store> {
   const onIdleError = (error: Error) => log.warn("database connection lost", { error });
   if (config.databaseUrl !== undefined) return openStore({ postgresUrl: config.databaseUrl }, onIdleError);
   prepareDataDir(config.dataDir);
-  return openStore({ sqlitePath: join(config.dataDir, "cambist.db") }, onIdleError);
+  return openStore({ sqlitePath: join(config.dataDir, DATABASE_FILE) }, onIdleError);
 }
 
-/** Only its owner may look into it: it holds keys and people's data. */
+/** What it holds is its owner's alone: a folder of somebody else's making keeps its mode, and every file in it is closed to others. */
 export function prepareDataDir(dataDir: string): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    const database = join(dataDir, DATABASE_FILE);
+    if (!existsSync(database)) writeFileSync(database, "", { mode: 0o600, flag: "wx" }); // SQLite gives its other files the same mode
+  } catch (thrown) {
+    throw new ConfigError([`CAMBIST_DATA_DIR: ${dataDir} cannot be used (${thrown instanceof Error ? thrown.message : String(thrown)}).`]);
+  }
 }
+
+const DATABASE_FILE = "cambist.db";

@@ -6,21 +6,17 @@ const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 /** Whatever hangs: the process is gone by then. */
 const EXIT_MS_MAX = 10_000;
 
-/** Runs until SIGTERM or SIGINT, then stops gracefully. `beforeStart` may still change the store; its result is given to `afterStart`. */
-export async function runServer<T>(
-  config: Config,
-  hooks?: { beforeStart(deps: Deps): Promise<T>; afterStart(prepared: T): void },
-): Promise<void> {
+/** Runs until SIGTERM or SIGINT, then stops gracefully. */
+export async function runServer(config: Config, afterStart?: (deps: Deps) => Promise<void>): Promise<void> {
   const deps = await openDeps(config);
+  const app = createApp(deps);
   try {
-    const prepared = await hooks?.beforeStart(deps);
-    const app = createApp(deps);
     await listen(app, config);
     deps.log.info("listening", { host: config.host, port: config.port, public_url: config.publicUrl, mode: config.mode });
+    await afterStart?.(deps);
     stopOnSignal(app, deps);
-    if (hooks && prepared !== undefined) hooks.afterStart(prepared);
   } catch (thrown) {
-    await deps.store.close();
+    await app.stop();
     throw thrown;
   }
 }
@@ -33,7 +29,8 @@ async function listen(app: App, config: Config): Promise<void> {
     if (code === "EADDRINUSE")
       throw new Error(`port ${config.port} is in use; choose another one: PORT=${config.port + 1}`, { cause: thrown });
     if (code === "EACCES") throw new Error(`port ${config.port} may not be opened by this user; choose one above 1023`, { cause: thrown });
-    if (code === "EADDRNOTAVAIL") throw new Error(`HOST ${config.host} is not an address of this machine`, { cause: thrown });
+    if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
+      throw new Error(`HOST ${config.host} is not an address of this machine`, { cause: thrown });
     throw thrown;
   }
 }

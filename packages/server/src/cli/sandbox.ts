@@ -9,15 +9,17 @@ import { runServer } from "./run-server.ts";
 /** A server for trying out: what `serve` wants from outside is made in the data folder at the first start, and lines to try are printed. */
 export async function runSandbox(env: Environment): Promise<void> {
   const dataDir = readDataDir(env);
+  const isNew = !existsSync(join(dataDir, "cambist.db"));
   prepareDataDir(dataDir);
   const config = readConfig("sandbox", {
     ...env,
-    CAMBIST_MASTER_KEY: env["CAMBIST_MASTER_KEY"] ?? keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, env)),
+    CAMBIST_MASTER_KEY:
+      env["CAMBIST_MASTER_KEY"] ??
+      keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, isNew || env["DATABASE_URL"] !== undefined)),
     CAMBIST_OPERATOR_TOKEN: env["CAMBIST_OPERATOR_TOKEN"] ?? keptSecret(dataDir, "operator-token", () => randomBytes(32).toString("hex")),
   });
-  await runServer(config, {
-    beforeStart: (deps) => ensureDemoPartner(deps),
-    afterStart: (partner) => process.stdout.write(sandboxGuide(partner, config.publicUrl, dataDir)),
+  await runServer(config, async (deps) => {
+    process.stdout.write(sandboxGuide(await ensureDemoPartner(deps), config.publicUrl, dataDir));
   });
 }
 
@@ -30,8 +32,8 @@ function keptSecret(dataDir: string, name: string, make: () => string): string {
 }
 
 /** A new key for a store that was made with another one would open nothing in it. */
-function newMasterKey(dataDir: string, env: Environment): string {
-  if (env["DATABASE_URL"] === undefined && existsSync(join(dataDir, "cambist.db"))) {
+function newMasterKey(dataDir: string, isAllowed: boolean): string {
+  if (!isAllowed) {
     throw new ConfigError([
       `${join(dataDir, "master-key")} is missing, and the store beside it was made with it; put it back, or start in an empty folder: CAMBIST_DATA_DIR=./other`,
     ]);
@@ -39,12 +41,15 @@ function newMasterKey(dataDir: string, env: Environment): string {
   return randomBytes(32).toString("base64");
 }
 
+/** For a POSIX shell. */
+const quoted = (path: string) => `'${path.replaceAll("'", String.raw`'\''`)}'`;
+
 const pick = (variable: string, member: string) => `${variable}=$(echo "$ANSWER" | sed 's/.*"${member}":"\\([^"]*\\)".*/\\1/')`;
 
 /** Lines with real values, each of which works when pasted. */
 export function sandboxGuide(partner: DemoPartner, publicUrl: string, dataDir: string): string {
   const inDefaultFolder = relative(process.cwd(), dataDir) === "data";
-  const token = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR='${dataDir}' `}npx cambist sandbox-token`;
+  const token = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR=${quoted(dataDir)} `}npx cambist sandbox-token`;
   const exchange = (subject: string) =>
     `ANSWER=$(curl -sS ${publicUrl}/oauth2/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret} -d subject_token=$(${token} ${subject})); echo "$ANSWER"`;
   const put = (path: string, body: string) =>
@@ -67,7 +72,7 @@ ${pick("USER_ID", "user_id")}
 ${exchange("--user $USER_ID")}
 
 # The operator's view of the demo partner:
-curl -sS ${publicUrl}/admin/v1/partners/${partner.clientId} -H "Authorization: Bearer $(cat '${join(dataDir, "operator-token")}')"
+curl -sS ${publicUrl}/admin/v1/partners/${partner.clientId} -H "Authorization: Bearer $(cat ${quoted(join(dataDir, "operator-token"))})"; echo
 
 `;
 }

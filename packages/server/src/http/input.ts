@@ -43,7 +43,8 @@ function validate(schema: z.ZodType, value: unknown): unknown {
   if (result.success) return result.data;
   const fields = result.error.issues.flatMap((issue) => {
     const at = issue.path.map(String);
-    if (issue.code !== "unrecognized_keys") return [{ field: at.join("."), message: issue.message }];
+    if (issue.code !== "unrecognized_keys")
+      return [{ field: at.join("."), message: issue.message.endsWith("received undefined") ? "is missing" : issue.message }];
     return issue.keys.map((key) => ({ field: [...at, key.slice(0, 80)].join("."), message: "is not a known field" }));
   });
   const [first] = fields;

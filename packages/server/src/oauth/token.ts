@@ -34,7 +34,7 @@ export function tokenRoutes(deps: TokenRouteDeps): Route[] {
 async function exchangeToken(raw: RawRequest, deps: TokenRouteDeps): Promise<Answer> {
   try {
     const { result, facts } = await handleTokenRequest(raw, deps.ports);
-    if (!result.ok) return refusalAnswer(result.fault, raw, deps);
+    if (!result.ok) return refusalAnswer(result.fault, raw, deps, facts.partnerId);
     deps.metrics.countExchange("granted", "");
     deps.log.debug("exchange granted", { trace_id: raw.traceId, client_id: facts.clientId, subject: facts.subject });
     return { status: 200, headers: NO_STORE, body: result.value };
@@ -69,10 +69,16 @@ function unreadRefusal(raw: RawRequest, why: Unread): Refusal {
 /** RFC 6749 §5.1: neither a token nor a refusal of one is kept by a cache. */
 const NO_STORE = { "cache-control": "no-store", pragma: "no-cache" };
 
-function refusalAnswer(refusal: Refusal, raw: RawRequest, deps: TokenRouteDeps): Answer {
+function refusalAnswer(refusal: Refusal, raw: RawRequest, deps: TokenRouteDeps, partnerId?: string): Answer {
   const wire = refusalToWire(refusal);
   deps.metrics.countExchange("refused", refusal.code);
-  deps.log.info("exchange refused", { trace_id: raw.traceId, address: raw.address, refusal: refusal.code, description: wire.description });
+  deps.log.info("exchange refused", {
+    trace_id: raw.traceId,
+    client_id: partnerId,
+    address: raw.address,
+    refusal: refusal.code,
+    description: wire.description,
+  });
   return {
     status: wire.status,
     headers: {

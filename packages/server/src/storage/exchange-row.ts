@@ -49,8 +49,12 @@ function detailText(_name: string, value: unknown): unknown {
 }
 
 const TEXT_CHARACTERS_MAX = 1000;
+/** A UUID is; ids and jtis mostly are, and need no second look. */
+const SHORTER_THAN_A_SECRET = 40;
 
 /** PostgreSQL has no NUL in text, and a value from outside is as long as its sender likes. */
 function storable(text: string | undefined): string | null {
-  return text === undefined ? null : text.slice(0, TEXT_CHARACTERS_MAX).replaceAll("\0", "\uFFFD").toWellFormed();
+  if (text === undefined) return null;
+  const safe = text.length > SHORTER_THAN_A_SECRET ? redact(text) : text;
+  return safe.slice(0, TEXT_CHARACTERS_MAX).replaceAll("\0", "\uFFFD").toWellFormed();
 }

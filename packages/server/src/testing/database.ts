@@ -76,3 +76,12 @@ async function onServer(url: string, sql: string): Promise<void> {
     await client.end();
   }
 }
+
+/** Another client of the same PostgreSQL, in the middle of a transaction. */
+export async function holdPostgres(database: TestDatabase, sql: string): Promise<{ release(): Promise<void> }> {
+  const client = new Client({ connectionString: "postgresUrl" in database.location ? database.location.postgresUrl : "" });
+  await client.connect();
+  await client.query("BEGIN");
+  await client.query(sql);
+  return { release: () => client.query("ROLLBACK").then(() => client.end()) };
+}
