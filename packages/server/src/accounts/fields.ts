@@ -3,6 +3,7 @@ import { z } from "zod";
 /** Field types that organizations, workspaces and users share (contract §5). Absent and null are the same. */
 
 const TEXT_CHARACTERS_MAX = 255;
+export const EXTERNAL_ID_CHARACTERS_MAX = 255;
 const EMAIL_CHARACTERS_MAX = 320;
 const ENTITLEMENTS_MAX = 200;
 
@@ -22,7 +23,7 @@ export const email = text(EMAIL_CHARACTERS_MAX)
   .nullish();
 
 /** Never one that could be taken for a client id. */
-export const externalId = text(TEXT_CHARACTERS_MAX)
+export const externalId = text(EXTERNAL_ID_CHARACTERS_MAX)
   .min(1, "is empty")
   .refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_")
   .nullish();

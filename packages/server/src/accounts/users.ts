@@ -3,7 +3,7 @@ import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { newEntityId } from "../ids.ts";
 import type { User } from "../storage/store.ts";
-import { email, entitlements, entityId, externalId, freeText, isEntityId } from "./fields.ts";
+import { email, entitlements, EXTERNAL_ID_CHARACTERS_MAX, entityId, externalId, freeText, isEntityId } from "./fields.ts";
 import type { AccountDeps } from "./organizations.ts";
 
 const PATH = "/v2/account-management/user";
@@ -24,8 +24,6 @@ const getQuery = z
     message: "give exactly one of user_id and external_user_id",
     path: ["user_id"],
   });
-
-const EXTERNAL_ID_CHARACTERS_MAX = 255;
 
 /** Users (contract §5). */
 export function userRoutes({ accounts, nowMs }: AccountDeps): Route[] {

@@ -13,8 +13,8 @@ export async function runServer(config: Config, afterStart?: (deps: Deps) => Pro
   try {
     await listen(app, config);
     deps.log.info("listening", { host: config.host, port: config.port, public_url: config.publicUrl, mode: config.mode });
-    await afterStart?.(deps);
     stopOnSignal(app, deps);
+    await afterStart?.(deps);
   } catch (thrown) {
     await app.stop();
     throw thrown;

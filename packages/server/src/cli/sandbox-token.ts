@@ -1,5 +1,6 @@
-import { createPrivateKey, randomUUID, sign } from "node:crypto";
+import { createPrivateKey, randomUUID } from "node:crypto";
 import { type Environment, readDataDir } from "../config.ts";
+import { signJws } from "../keys/signature.ts";
 import { readDemoPartner } from "./demo-partner.ts";
 
 const LIFETIME_SECONDS = 300;
@@ -20,8 +21,7 @@ export function printSandboxToken(env: Environment, options: { user?: string; se
     jti: randomUUID(),
   };
   const signingInput = `${encode({ alg: "RS256", kid: partner.kid })}.${encode(claims)}`;
-  const signature = sign("sha256", Buffer.from(signingInput), createPrivateKey(privateKeyPem)).toString("base64url");
-  process.stdout.write(`${signingInput}.${signature}\n`);
+  process.stdout.write(`${signingInput}.${signJws("RS256", createPrivateKey(privateKeyPem), signingInput)}\n`);
 }
 
 function encode(value: object): string {

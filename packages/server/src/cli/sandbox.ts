@@ -2,20 +2,17 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { ConfigError, type Environment, readConfig, readDataDir } from "../config.ts";
-import { prepareDataDir } from "../deps.ts";
+import { DATABASE_FILE, prepareDataDir } from "../deps.ts";
 import { ensureDemoPartner, type DemoPartner } from "./demo-partner.ts";
 import { runServer } from "./run-server.ts";
 
 /** A server for trying out: what `serve` wants from outside is made in the data folder at the first start, and lines to try are printed. */
 export async function runSandbox(env: Environment): Promise<void> {
   const dataDir = readDataDir(env);
-  const isNew = !existsSync(join(dataDir, "cambist.db"));
   prepareDataDir(dataDir);
   const config = readConfig("sandbox", {
     ...env,
-    CAMBIST_MASTER_KEY:
-      env["CAMBIST_MASTER_KEY"] ??
-      keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, isNew || env["DATABASE_URL"] !== undefined)),
+    CAMBIST_MASTER_KEY: env["CAMBIST_MASTER_KEY"] ?? keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, env)),
     CAMBIST_OPERATOR_TOKEN: env["CAMBIST_OPERATOR_TOKEN"] ?? keptSecret(dataDir, "operator-token", () => randomBytes(32).toString("hex")),
   });
   await runServer(config, async (deps) => {
@@ -32,8 +29,8 @@ function keptSecret(dataDir: string, name: string, make: () => string): string {
 }
 
 /** A new key for a store that was made with another one would open nothing in it. */
-function newMasterKey(dataDir: string, isAllowed: boolean): string {
-  if (!isAllowed) {
+function newMasterKey(dataDir: string, env: Environment): string {
+  if (env["DATABASE_URL"] === undefined && existsSync(join(dataDir, DATABASE_FILE))) {
     throw new ConfigError([
       `${join(dataDir, "master-key")} is missing, and the store beside it was made with it; put it back, or start in an empty folder: CAMBIST_DATA_DIR=./other`,
     ]);

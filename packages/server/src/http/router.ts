@@ -153,9 +153,6 @@ function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPor
       return problemAnswer(new Problem(413, "The body is too large."), request.id);
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
       return problemAnswer(new Problem(415, "Send the body as Content-Type: application/json."), request.id);
-    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
-    case "FST_ERR_BAD_URL":
-      return problemAnswer(new Problem(400, "The request is malformed."), request.id);
     default:
       if (isRefusedByFramework(error) || isCutOff(error, request))
         return problemAnswer(new Problem(400, "The request is malformed."), request.id);
@@ -164,7 +161,7 @@ function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPor
   }
 }
 
-/** A request that the framework itself refuses, for instance a QUERY without Content-Type: no fault of ours. */
+/** A request that the framework itself refuses, for instance a URL that does not decode: no fault of ours. */
 function isRefusedByFramework(error: unknown): boolean {
   if (!frameworkCode(error)?.startsWith("FST_")) return false;
   const { statusCode } = error as { readonly statusCode?: unknown };

@@ -23,27 +23,27 @@ export async function openKeyring(
   algorithm: AccessTokenAlgorithm,
   nowMs: number,
 ): Promise<Keyring> {
-  let stored = await store.list();
-  // Before any is made: a key sealed under a wrong master key would lock this store for the right one too.
-  for (const key of stored) openPrivateKey(key, masterKeys);
-  for (const state of ["current", "next"] as const) {
-    if (stored.some((key) => key.algorithm === algorithm && key.state === state)) continue;
-    await store.addIfAbsent(makeSigningKey(algorithm, state, masterKeys), nowMs);
-  }
-  stored = await store.list();
-  const privateKeys = new Map(stored.map((key) => [key.kid, openPrivateKey(key, masterKeys)]));
-  const current = stored.find((key) => key.algorithm === algorithm && key.state === "current");
-  const currentPrivateKey = privateKeys.get(current?.kid ?? "");
-  if (current === undefined || currentPrivateKey === undefined) throw new Error(`the store has no current ${algorithm} signing key`);
+  // opened before any is made: a key sealed under a wrong master key would lock this store for the right one too
+  let keys = openAll(await store.list(), masterKeys);
+  const isPresent = (state: string) => keys.some(({ key }) => key.algorithm === algorithm && key.state === state);
+  const missing = (["current", "next"] as const).filter((state) => !isPresent(state));
+  for (const state of missing) await store.addIfAbsent(makeSigningKey(algorithm, state, masterKeys), nowMs);
+  if (missing.length > 0) keys = openAll(await store.list(), masterKeys);
+  const current = keys.find(({ key }) => key.algorithm === algorithm && key.state === "current");
+  if (current === undefined) throw new Error(`the store has no current ${algorithm} signing key`);
 
   const verifiers = new Map<string, AccessTokenKey>();
-  for (const key of stored) {
+  for (const { key } of keys) {
     const keyAlgorithm = key.algorithm as AccessTokenAlgorithm;
     verifiers.set(key.kid, { algorithm: key.algorithm, verify: verifierFor(keyAlgorithm, key.publicJwk) });
   }
-  const signer = signerOf(current.kid, algorithm, currentPrivateKey);
-  const jwks = { keys: stored.map((key) => key.publicJwk) };
+  const signer = signerOf(current.key.kid, algorithm, current.privateKey);
+  const jwks = { keys: keys.map(({ key }) => key.publicJwk) };
   return { signer: () => signer, findKey: (kid) => verifiers.get(kid), jwks: () => jwks };
+}
+
+function openAll(stored: readonly StoredSigningKey[], masterKeys: MasterKeys) {
+  return stored.map((key) => ({ key, privateKey: openPrivateKey(key, masterKeys) }));
 }
 
 function signerOf(kid: string, algorithm: AccessTokenAlgorithm, privateKey: KeyObject): Signer {
