@@ -8,11 +8,16 @@ const [mode, ...rest] = process.argv.slice(2);
 const faults = mode === "faults";
 const vitestArguments = faults ? ["--config", "vitest.faults.config.ts", ...rest] : process.argv.slice(2);
 
+/** Longer than the slowest machine needs: a test that blocks its thread cannot be ended by the test runner's own limits. */
+const SUITE_MINUTES_MAX = 15;
+
 /** Tools are started as Node programs: npm may have been told not to put node_modules/.bin on the path. */
 function run(program, args) {
-  const result = spawnSync(process.execPath, [join(root, "node_modules", program), ...args], { cwd: root, stdio: "inherit" });
+  const limit = faults ? {} : { timeout: SUITE_MINUTES_MAX * 60_000, killSignal: "SIGKILL" };
+  const result = spawnSync(process.execPath, [join(root, "node_modules", program), ...args], { cwd: root, stdio: "inherit", ...limit });
   if (result.status !== 0) {
-    console.error(`cambist: ${program} ${args.join(" ")} failed`);
+    const why = result.error?.code === "ETIMEDOUT" ? `did not end within ${SUITE_MINUTES_MAX} minutes: something hangs` : "failed";
+    console.error(`cambist: ${program} ${args.join(" ")} ${why}`);
     process.exit(result.status ?? 1);
   }
 }

@@ -1,6 +1,6 @@
-import { generateKeyPairSync } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RefusalCode } from "../../packages/protocol/src/index.ts";
+import { newKeyPair } from "../../packages/server/src/keys/key-pair.ts";
 import { encodePart, makeTestKey, type Part, signatureOf, signJwt } from "../../packages/server/src/testing/jwt.ts";
 import {
   createTestPartner,
@@ -63,7 +63,7 @@ describe("keys that come along", () => {
     jku: "https://attacker.test/jwks.json",
     x5u: "https://attacker.test/chain.pem",
     // a chain is never read, so it need not be one
-    x5c: [generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey.export({ format: "der", type: "spki" }).toString("base64")],
+    x5c: [newKeyPair("ES256").publicKey.export({ format: "der", type: "spki" }).toString("base64")],
     "x5t#S256": "AAAA",
   };
 

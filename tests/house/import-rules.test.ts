@@ -187,6 +187,15 @@ describe("the house rules on names", () => {
     expect(sources.filter(({ text }) => text.includes("process.env")).map(({ path }) => path)).toEqual([`${S}config.ts`]);
   });
 
+  test("a key pair is generated in one place, which knows the trap of Node's generator", () => {
+    const everywhere = readModules(["packages", "tests", "bench"]).map(({ path }) => ({
+      path,
+      text: readFileSync(join(root, path), "utf8"),
+    }));
+    const users = everywhere.filter(({ path, text }) => text.includes("generateKeyPair") && path !== "tests/house/import-rules.test.ts");
+    expect(users.map(({ path }) => path).toSorted()).toEqual([`${P}testing/key-pair.ts`, `${S}keys/key-pair.ts`]);
+  });
+
   test("the protocol package knows neither clock, randomness nor process", () => {
     const impure = /\bDate\.now|new Date\(\)|Math\.random|\bprocess\.|\bBuffer\b|\bcrypto\.|setTimeout|setInterval|console\./;
     const code = (text: string) => text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, "");

@@ -1,13 +1,13 @@
 import { Buffer } from "node:buffer";
-import { generateKeyPairSync } from "node:crypto";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { takeInJwks } from "./key-intake.ts";
+import { freshKeyPair } from "../testing/key-pair.ts";
 import type { KeyFault } from "./key-intake.ts";
 
 function ecKey(namedCurve: string) {
-  const { x = "", y = "" } = generateKeyPairSync("ec", { namedCurve }).publicKey.export({ format: "jwk" });
+  const { x = "", y = "" } = freshKeyPair("ec", { namedCurve }).publicKey.export({ format: "jwk" });
   return { kty: "EC", crv: namedCurve, x, y };
 }
 
@@ -86,7 +86,7 @@ describe("a curve that is not supported is refused by name", () => {
 
   test("Ed448, X25519", () => {
     for (const kind of ["ed448", "x25519"] as const) {
-      const { publicKey } = kind === "ed448" ? generateKeyPairSync("ed448") : generateKeyPairSync("x25519");
+      const { publicKey } = freshKeyPair(kind);
       expect(faultOf(publicKey.export({ format: "jwk" }))).toMatchObject({ code: "curve_unsupported", kty: "OKP" });
     }
   });
@@ -122,7 +122,7 @@ function power(base: bigint, exponent: bigint): bigint {
 describe("an Ed25519 key", () => {
   test("is taken in, fresh from a generator", () => {
     for (let round = 0; round < 20; round += 1) {
-      expect(faultOf(generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" }))).toBeUndefined();
+      expect(faultOf(freshKeyPair("ed25519").publicKey.export({ format: "jwk" }))).toBeUndefined();
     }
   });
 
@@ -168,7 +168,7 @@ describe("an Ed25519 key", () => {
   });
 
   test(`is cheap to check: ${JWKS_KEYS_MAX} within 100 ms`, () => {
-    const { x } = generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" });
+    const { x } = freshKeyPair("ed25519").publicKey.export({ format: "jwk" });
     const keys = Array.from({ length: JWKS_KEYS_MAX }, () => ({ kty: "OKP", crv: "Ed25519", x }));
     const before = performance.now();
     const taken = takeInJwks({ keys });

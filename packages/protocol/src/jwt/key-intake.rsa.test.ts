@@ -1,11 +1,12 @@
 import { Buffer } from "node:buffer";
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { takeInJwks } from "./key-intake.ts";
+import { freshKeyPair } from "../testing/key-pair.ts";
 import type { KeyFault } from "./key-intake.ts";
 
-const { n: REAL_N = "" } = generateKeyPairSync("rsa", { modulusLength: 2048 }).publicKey.export({ format: "jwk" });
+const { n: REAL_N = "" } = freshKeyPair("rsa", { modulusLength: 2048 }).publicKey.export({ format: "jwk" });
 const REAL_N_BYTES = Buffer.from(REAL_N, "base64url");
 
 const PRIMES = primesBelow(752);
@@ -89,7 +90,7 @@ describe("an RSA key is taken in", () => {
 
 describe("an RSA key is refused", () => {
   test("of 1024 bits, a real one", () => {
-    const { n = "" } = generateKeyPairSync("rsa", { modulusLength: 1024 }).publicKey.export({ format: "jwk" });
+    const { n = "" } = freshKeyPair("rsa", { modulusLength: 1024 }).publicKey.export({ format: "jwk" });
     expect(faultOf(n)).toEqual({ code: "rsa_modulus_too_small", bits: 1024 });
   });
 

@@ -1,16 +1,16 @@
-import { generateKeyPairSync } from "node:crypto";
 import type { JsonWebKey } from "node:crypto";
 import { importJWK, jwtVerify, SignJWT } from "jose";
 import { afterEach, describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { describeJwksFault, describeKeyFault, takeInJwks } from "./key-intake.ts";
+import { freshKeyPair } from "../testing/key-pair.ts";
 import type { KeyFault, KeyIntake, VerificationKey } from "./key-intake.ts";
 
 const PAIRS = {
-  rsa: generateKeyPairSync("rsa", { modulusLength: 2048 }),
-  p256: generateKeyPairSync("ec", { namedCurve: "P-256" }),
-  p384: generateKeyPairSync("ec", { namedCurve: "P-384" }),
-  ed25519: generateKeyPairSync("ed25519"),
+  rsa: freshKeyPair("rsa", { modulusLength: 2048 }),
+  p256: freshKeyPair("ec", { namedCurve: "P-256" }),
+  p384: freshKeyPair("ec", { namedCurve: "P-384" }),
+  ed25519: freshKeyPair("ed25519"),
 };
 const RSA = PAIRS.rsa.publicKey.export({ format: "jwk" });
 const P256 = PAIRS.p256.publicKey.export({ format: "jwk" });

@@ -1,10 +1,11 @@
-import { createPublicKey, generateKeyPairSync } from "node:crypto";
+import { createPublicKey } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createPartner } from "../admin/partners.ts";
 import { createPartnerBody } from "../admin/partner-fields.ts";
 import { adminDeps } from "../app.ts";
 import type { Deps } from "../deps.ts";
+import { newKeyPair } from "../keys/key-pair.ts";
 
 /** What the demo partner holds of its own, as a real partner's backend would: kept in the data folder, readable by its owner only. */
 export interface DemoPartner {
@@ -44,7 +45,7 @@ async function makeDemoPartner(deps: Deps): Promise<DemoPartner> {
   const { dataDir, publicUrl } = deps.config;
   const keyPath = join(dataDir, KEY_FILE);
   if (!existsSync(keyPath)) {
-    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const { privateKey } = newKeyPair("RS256");
     writeFileSync(keyPath, privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600, flag: "wx" });
   }
   const jwk = createPublicKey(readFileSync(keyPath, "utf8")).export({ format: "jwk" });

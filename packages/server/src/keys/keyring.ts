@@ -1,6 +1,7 @@
-import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import type { AccessTokenAlgorithm, AccessTokenKey, Signer } from "@cambist/protocol";
 import type { SigningKeyStore, StoredSigningKey } from "../storage/store.ts";
+import { newKeyPair } from "./key-pair.ts";
 import type { MasterKeys } from "./master-key.ts";
 import { signJws, verifierFor } from "./signature.ts";
 
@@ -63,11 +64,8 @@ function signerOf(kid: string, algorithm: AccessTokenAlgorithm, privateKey: KeyO
   };
 }
 
-const RSA_BITS = 2048;
-
 function makeSigningKey(algorithm: AccessTokenAlgorithm, state: "current" | "next", masterKeys: MasterKeys): StoredSigningKey {
-  const pair =
-    algorithm === "ES256" ? generateKeyPairSync("ec", { namedCurve: "P-256" }) : generateKeyPairSync("rsa", { modulusLength: RSA_BITS });
+  const pair = newKeyPair(algorithm);
   const jwk = pair.publicKey.export({ format: "jwk" });
   const kid = thumbprint(jwk);
   const { sealed, keyId } = masterKeys.seal(pair.privateKey.export({ format: "der", type: "pkcs8" }), sealContext(kid));

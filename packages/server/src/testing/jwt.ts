@@ -1,4 +1,5 @@
-import { constants, generateKeyPairSync, type KeyObject, randomUUID, sign } from "node:crypto";
+import { constants, type KeyObject, randomUUID, sign } from "node:crypto";
+import { newKeyPair } from "../keys/key-pair.ts";
 
 /** Signs what it is given, right or wrong: tests make tokens that no library would. */
 
@@ -13,22 +14,8 @@ export interface TestKey {
 }
 
 export function makeTestKey(algorithm: TestAlgorithm, kid: string = randomUUID()): TestKey {
-  const { privateKey, publicKey } = makePair(algorithm);
+  const { privateKey, publicKey } = newKeyPair(algorithm);
   return { kid, algorithm, privateKey, publicJwk: { ...publicKey.export({ format: "jwk" }), kid, alg: algorithm, use: "sig" } };
-}
-
-function makePair(algorithm: TestAlgorithm): { privateKey: KeyObject; publicKey: KeyObject } {
-  switch (algorithm) {
-    case "RS256":
-    case "PS256":
-      return generateKeyPairSync("rsa", { modulusLength: 2048 });
-    case "ES256":
-      return generateKeyPairSync("ec", { namedCurve: "P-256" });
-    case "ES384":
-      return generateKeyPairSync("ec", { namedCurve: "P-384" });
-    case "EdDSA":
-      return generateKeyPairSync("ed25519");
-  }
 }
 
 /** A part of a token: an object is serialized, a string or bytes are taken as they are. */
