@@ -123,7 +123,8 @@ describe("what is published", () => {
       scopes_supported: ["thread", "account-management", "analytics"],
       response_types_supported: [],
       grant_types_supported: ["urn:ietf:params:oauth:grant-type:token-exchange"],
-      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+      token_endpoint_auth_signing_alg_values_supported: ["RS256", "PS256", "ES256", "ES384", "EdDSA"],
       service_documentation: `${ISSUER}/docs/errors`,
     });
   });

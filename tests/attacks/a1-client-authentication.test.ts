@@ -139,8 +139,8 @@ describe.each(DIALECTS)("A1 client authentication on %s", (dialect) => {
     }
   });
 
-  test("P1.8 401: a client_assertion alone, signed or junk, is no way that is offered", async () => {
-    const unsupported = { ...NOT_AUTHENTICATED, code: "client_authentication_unsupported" } as const;
+  test("P1.8 401: a client_assertion alone that is junk, or a subject token, authenticates nobody", async () => {
+    const unsupported = { ...NOT_AUTHENTICATED, code: "client_assertion_invalid" } as const;
     for (const client_assertion of ["junk", subjectToken(partner)]) {
       const form = { client_assertion, client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" };
       await expectRefusal(server, await exchange(partner, subjectToken(partner), { auth: "none", form }), unsupported);

@@ -86,10 +86,15 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
     forbids: (name) => ["kysely", "pg", "@photostructure/sqlite", "node:sqlite"].includes(name),
   },
   {
-    name: "no outbound connection",
-    why: "a server that fetches nothing cannot be made to fetch (the guarded connection comes with jwks_uri)",
-    binds: () => true,
-    forbids: (name) => ["undici", "node:https", "node:net", "node:tls", "node:dgram"].includes(name),
+    name: "outbound connections only in keys/outbound.ts",
+    why: "what a partner can make the server fetch is guarded in one place",
+    binds: (path) => path !== `${S}keys/outbound.ts`,
+    forbids: (name, path) =>
+      ["undici", "node:http", "node:https", "node:http2", "node:net", "node:tls", "node:dgram", "node:dns", "node:dns/promises"].includes(
+        name,
+      ) &&
+      !(name === "node:net" && path === `${S}keys/public-address.ts`) && // reads addresses, opens nothing
+      !(name === "node:http" && path === `${S}http/problem.ts`), // names of status codes
   },
   {
     name: "another package only through its entry",
@@ -135,7 +140,7 @@ describe("the house rules on imports", () => {
       { path: `${S}oauth/token.ts`, imports: [`${S}storage/kysely-store.ts`] },
       { path: `${S}storage/schema.ts`, imports: ["fastify"] },
       { path: `${S}keys/keyring.ts`, imports: [`${S}oauth/token.ts`] },
-      { path: `${S}http/route.ts`, imports: [`${S}oauth/token.ts`, "kysely", "pino", "undici", `${P}scope.ts`] },
+      { path: `${S}http/route.ts`, imports: [`${S}oauth/token.ts`, "kysely", "pino", "node:https", `${P}scope.ts`] },
     ];
     for (const rule of RULES) expect(violations(rule, bad), rule.name).not.toEqual([]);
   });
@@ -194,6 +199,11 @@ describe("the house rules on names", () => {
     }));
     const users = everywhere.filter(({ path, text }) => text.includes("generateKeyPair") && path !== "tests/house/import-rules.test.ts");
     expect(users.map(({ path }) => path).toSorted()).toEqual([`${P}testing/key-pair.ts`, `${S}keys/key-pair.ts`]);
+  });
+
+  test("Node's own fetch only in the command line's client of the admin API", () => {
+    const callers = sources.filter(({ text }) => /(?<![.\w])fetch\(/.test(text));
+    expect(callers.map(({ path }) => path)).toEqual([`${S}cli/admin-client.ts`]);
   });
 
   test("the protocol package knows neither clock, randomness nor process", () => {

@@ -17,7 +17,7 @@ const MISSING = { ok: false, fault: { code: "client_authentication_missing" } };
 describe("client_secret_post", () => {
   test("200: id and secret in the body", () => {
     const parsed = parseClientCredentials([], form({ client_id: "prt_1", client_secret: "s" }));
-    expect(parsed).toEqual({ ok: true, value: { clientId: "prt_1", secret: "s" } });
+    expect(parsed).toEqual({ ok: true, value: { method: "client_secret", clientId: "prt_1", secret: "s" } });
   });
 
   test("401: neither header nor secret, with or without a client id", () => {
@@ -34,7 +34,7 @@ describe("client_secret_post", () => {
 describe("client_secret_basic", () => {
   test.each(["Basic", "basic", "BASIC", "bAsIc"])("200: the scheme written %s", (scheme) => {
     const parsed = parseClientCredentials([`${scheme} ${base64("prt_1:secret")}`], form());
-    expect(parsed).toEqual({ ok: true, value: { clientId: "prt_1", secret: "secret" } });
+    expect(parsed).toEqual({ ok: true, value: { method: "client_secret", clientId: "prt_1", secret: "secret" } });
   });
 
   test("200: several spaces between scheme and credentials (RFC 9110 §11.4: 1*SP)", () => {
@@ -55,19 +55,28 @@ describe("client_secret_basic", () => {
     fc.assert(
       fc.property(text, text, (clientId, secret) => {
         const parsed = parseClientCredentials([basic(`${encode(clientId)}:${encode(secret)}`)], form());
-        expect(parsed).toEqual({ ok: true, value: { clientId, secret } });
+        expect(parsed).toEqual({ ok: true, value: { method: "client_secret", clientId, secret } });
       }),
       { numRuns: 500 },
     );
   });
 
   test("the first colon divides: a raw colon in the secret stays in it, an escaped one in the id too", () => {
-    expect(parseClientCredentials([basic("a:b:c")], form())).toEqual({ ok: true, value: { clientId: "a", secret: "b:c" } });
-    expect(parseClientCredentials([basic("a%3Ab:c")], form())).toEqual({ ok: true, value: { clientId: "a:b", secret: "c" } });
+    expect(parseClientCredentials([basic("a:b:c")], form())).toEqual({
+      ok: true,
+      value: { method: "client_secret", clientId: "a", secret: "b:c" },
+    });
+    expect(parseClientCredentials([basic("a%3Ab:c")], form())).toEqual({
+      ok: true,
+      value: { method: "client_secret", clientId: "a:b", secret: "c" },
+    });
   });
 
   test("a pair that was not form-encoded decodes to another pair, or to none", () => {
-    expect(parseClientCredentials([basic("a:b+c")], form())).toEqual({ ok: true, value: { clientId: "a", secret: "b c" } });
+    expect(parseClientCredentials([basic("a:b+c")], form())).toEqual({
+      ok: true,
+      value: { method: "client_secret", clientId: "a", secret: "b c" },
+    });
     expect(parseClientCredentials([basic("a:100%")], form())).toEqual(MALFORMED);
     expect(parseClientCredentials([basic("a:é")], form())).toEqual(MALFORMED);
   });
@@ -95,7 +104,10 @@ describe("client_secret_basic", () => {
   });
 
   test("a NUL is a character of a secret that nobody has", () => {
-    expect(parseClientCredentials([basic("a:\0")], form())).toEqual({ ok: true, value: { clientId: "a", secret: "\0" } });
+    expect(parseClientCredentials([basic("a:\0")], form())).toEqual({
+      ok: true,
+      value: { method: "client_secret", clientId: "a", secret: "\0" },
+    });
   });
 
   test("401: an empty id or an empty secret", () => {
@@ -124,11 +136,17 @@ describe("one way, once", () => {
     expect(parseClientCredentials(authorization, form(parameters))).toEqual(MULTIPLE);
   });
 
-  test("401: an assertion alone is refused by name, whole or half", () => {
-    const refused = { ok: false, fault: { code: "client_authentication_unsupported", method: "client_assertion" } };
-    expect(parseClientCredentials([], form({ client_id: "a", client_assertion: "x", client_assertion_type: "y" }))).toEqual(refused);
-    expect(parseClientCredentials([], form({ client_assertion: "x" }))).toEqual(refused);
-    expect(parseClientCredentials([], form({ client_assertion_type: "y" }))).toEqual(refused);
+  test("an assertion alone is read, whole, with or without a client_id, and of one type", () => {
+    const type = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    const parse = (parameters: Record<string, string>) => parseClientCredentials([], form(parameters));
+    const read = (clientId: string | undefined) => ({ ok: true, value: { method: "private_key_jwt", clientId, assertion: "x" } });
+    expect(parse({ client_id: "a", client_assertion: "x", client_assertion_type: type })).toEqual(read("a"));
+    expect(parse({ client_assertion: "x", client_assertion_type: type })).toEqual(read(undefined));
+    const missing = (parameter: string) => ({ ok: false, fault: { code: "parameter_missing", parameter } });
+    expect(parse({ client_assertion: "x" })).toEqual(missing("client_assertion_type"));
+    expect(parse({ client_assertion_type: type })).toEqual(missing("client_assertion"));
+    const unsupported = { ok: false, fault: { code: "client_assertion_type_unsupported", got: "y" } };
+    expect(parse({ client_assertion: "x", client_assertion_type: "y" })).toEqual(unsupported);
   });
 
   test.each(["Bearer", "DPoP", "Digest", "Negotiate"])("401: the scheme %s is refused by name", (scheme) => {

@@ -1,23 +1,25 @@
-import { type Form, decodeFormComponent } from "./form.ts";
+import { CLIENT_ASSERTION_TYPE } from "./constants.ts";
+import { type Form, decodeFormComponent, requireParameter } from "./form.ts";
 import { decodeBase64url } from "./jwt/base64url.ts";
 import { decodeUtf8 } from "./jwt/utf8.ts";
-import type { ClientRefusal, RequestRefusal } from "./refusals.ts";
+import type { AssertionRefusal, ClientRefusal, RequestRefusal } from "./refusals.ts";
 import { fail, ok, type Result } from "./result.ts";
 
-export interface ClientCredentials {
-  readonly clientId: string;
-  readonly secret: string;
-}
+/** `clientId` beside an assertion is optional, and must be the one that the assertion is for (RFC 7521 §4.2). */
+export type ClientCredentials =
+  | { readonly method: "client_secret"; readonly clientId: string; readonly secret: string }
+  | { readonly method: "private_key_jwt"; readonly clientId: string | undefined; readonly assertion: string };
 
 /**
- * Who says it is calling, and by which secret: `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1), exactly one of them.
+ * Who says it is calling, and by what: `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1), or `private_key_jwt`
+ * (RFC 7523 §2.2), exactly one of them.
  * A second mechanism is refused and never ignored: ignoring it let a caller through with the weaker of the two (CVE-2026-16093).
- * Does NOT check that the client exists or that the secret is right.
+ * Does NOT check that the client exists, that the secret is right, or anything of the assertion.
  */
 export function parseClientCredentials(
   authorization: readonly string[],
   form: Form,
-): Result<ClientCredentials, RequestRefusal | ClientRefusal> {
+): Result<ClientCredentials, RequestRefusal | ClientRefusal | AssertionRefusal> {
   if (authorization.length > 1) return fail({ code: "authorization_repeated" });
   const [header] = authorization;
   const secret = form.get("client_secret");
@@ -25,12 +27,21 @@ export function parseClientCredentials(
   if (Number(header !== undefined) + Number(secret !== undefined) + Number(hasAssertion) > 1) {
     return fail({ code: "client_authentication_multiple" });
   }
-  if (hasAssertion) return fail({ code: "client_authentication_unsupported", method: "client_assertion" });
+  if (hasAssertion) return readAssertion(form);
   if (header !== undefined) return parseBasic(header, form.get("client_id"));
   const clientId = form.get("client_id");
   if (secret === undefined) return fail({ code: "client_authentication_missing" });
   if (clientId === undefined) return fail({ code: "parameter_missing", parameter: "client_id" });
-  return ok({ clientId, secret });
+  return ok({ method: "client_secret", clientId, secret });
+}
+
+function readAssertion(form: Form): Result<ClientCredentials, RequestRefusal | AssertionRefusal> {
+  const type = requireParameter(form, "client_assertion_type");
+  if (!type.ok) return type;
+  if (type.value !== CLIENT_ASSERTION_TYPE) return fail({ code: "client_assertion_type_unsupported", got: type.value });
+  const assertion = requireParameter(form, "client_assertion");
+  if (!assertion.ok) return assertion;
+  return ok({ method: "private_key_jwt", clientId: form.get("client_id"), assertion: assertion.value });
 }
 
 /** RFC 7617 §2 around RFC 6749 §2.3.1: both halves are form-encoded before they are joined and encoded. The scheme has any letter case. */
@@ -46,7 +57,7 @@ function parseBasic(header: string, bodyClientId: string | undefined): Result<Cl
   if (clientId === undefined || secret === undefined) return fail({ code: "client_not_authenticated", cause: "malformed" });
   if (clientId === "" || secret === "") return fail({ code: "client_authentication_missing" });
   if (bodyClientId !== undefined && bodyClientId !== clientId) return fail({ code: "client_id_mismatch" });
-  return ok({ clientId, secret });
+  return ok({ method: "client_secret", clientId, secret });
 }
 
 /** The scheme's name, to be shown. What has no name in front of its credentials is the credentials: it is not shown. */

@@ -9,6 +9,13 @@ export const CLIENT_SECRET_PREFIX = "cambist_secret_";
 export const TOKEN_TYPE_JWT = "urn:ietf:params:oauth:token-type:jwt";
 export const TOKEN_TYPE_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
 
+/** RFC 7523 §2.2. */
+export const CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/** How a partner may authenticate: one of these, as its record says. */
+export const CLIENT_AUTH_METHODS = ["client_secret", "private_key_jwt"] as const;
+export type ClientAuthMethod = (typeof CLIENT_AUTH_METHODS)[number];
+
 /** What a partner may sign with. Asymmetric only: a shared secret would let the server, or anyone who reads it, sign as the partner. */
 export const SUBJECT_TOKEN_ALGORITHMS = ["RS256", "PS256", "ES256", "ES384", "EdDSA"] as const;
 export type SubjectTokenAlgorithm = (typeof SUBJECT_TOKEN_ALGORITHMS)[number];

@@ -1,5 +1,6 @@
 export * from "./constants.ts";
 export { describeJwksFault, describeKeyFault, takeInJwks } from "./jwt/key-intake.ts";
+export type { KeyIntake } from "./jwt/key-intake.ts";
 export { parseStrictJson } from "./jwt/strict-json.ts";
 export { decodeUtf8 } from "./jwt/utf8.ts";
 export { authorizationServerMetadata } from "./metadata.ts";
@@ -11,8 +12,10 @@ export type {
   IssueRequest,
   IssueVerdict,
   PartnerKey,
+  PartnerKeySet,
   Principal,
   Signer,
+  Spend,
   TokenEndpointPorts,
 } from "./ports.ts";
 export { redact } from "./redact.ts";

@@ -15,7 +15,8 @@ describe("authorization server metadata (RFC 8414 §2)", () => {
       scopes_supported: ["thread", "account-management", "analytics"],
       response_types_supported: [],
       grant_types_supported: [GRANT_TOKEN_EXCHANGE],
-      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+      token_endpoint_auth_signing_alg_values_supported: ["RS256", "PS256", "ES256", "ES384", "EdDSA"],
       service_documentation: `${ISSUER}/docs/errors`,
     });
   });

@@ -1,3 +1,4 @@
+import { SUBJECT_TOKEN_ALGORITHMS } from "./constants.ts";
 import { GRANTS } from "./grants/registry.ts";
 import { SCOPES } from "./scope.ts";
 
@@ -13,7 +14,8 @@ export function authorizationServerMetadata(issuer: string): Record<string, stri
     scopes_supported: SCOPES,
     response_types_supported: [],
     grant_types_supported: GRANTS.map((grant) => grant.grantType),
-    token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+    token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+    token_endpoint_auth_signing_alg_values_supported: SUBJECT_TOKEN_ALGORITHMS,
     service_documentation: `${issuer}/docs/errors`,
   };
 }

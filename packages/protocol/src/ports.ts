@@ -1,4 +1,4 @@
-import type { AccessTokenAlgorithm, SubjectTokenAlgorithm } from "./constants.ts";
+import type { AccessTokenAlgorithm, ClientAuthMethod, SubjectTokenAlgorithm } from "./constants.ts";
 import type { Refusal } from "./refusals.ts";
 import type { Result } from "./result.ts";
 import type { Scope } from "./scope.ts";
@@ -19,6 +19,7 @@ export interface Client {
   readonly allowedAlgorithms: readonly SubjectTokenAlgorithm[];
   readonly allowedGrants: readonly string[];
   readonly allowedScopes: readonly Scope[];
+  readonly tokenEndpointAuthMethod: ClientAuthMethod;
 }
 
 export interface PartnerKey {
@@ -27,6 +28,15 @@ export interface PartnerKey {
   /** False for anything but a signature by this key over the ASCII of `signingInput`; never throws. ECDSA is raw r||s (RFC 7518 §3.4). */
   verify(signingInput: string, signature: Uint8Array): boolean;
 }
+
+/**
+ * The keys of a partner, or why there are none. `fetchFailure`: the keys are the last good ones, and this became of the latest attempt to
+ * fetch them anew.
+ */
+export type PartnerKeySet = Result<
+  { readonly keys: readonly PartnerKey[]; readonly fetchFailure?: string | undefined },
+  { readonly code: "partner_keys_unavailable"; readonly failure: string; readonly retryAfterSeconds: number }
+>;
 
 export interface Signer {
   readonly kid: string;
@@ -47,6 +57,7 @@ export type IssuedFor =
 
 /** A one-time thing that is spent by issuing. `key` is 16 bytes, unique per partner for what it stands for. */
 export interface Spend {
+  readonly token: "client_assertion" | "subject_token";
   readonly key: Uint8Array;
   readonly expiresAtMs: number;
 }
@@ -75,7 +86,8 @@ export interface ExchangeFacts {
 export interface IssueRequest {
   readonly client: Client;
   readonly principal: Principal;
-  readonly spend: Spend | undefined;
+  /** In the order in which they are spent. The first that was spent before refuses the request, and what comes before it stays spent. */
+  readonly spends: readonly Spend[];
   readonly facts: Readonly<ExchangeFacts>;
 }
 
@@ -88,7 +100,7 @@ export type IssueVerdict =
 
 export type ClientAuthentication = Result<
   { readonly client: Client; readonly secretId: string },
-  { readonly cause: "unknown" | "wrong_secret" | "disabled" }
+  { readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" }
 >;
 
 /** All that the token endpoint asks of the outside. A port that fails throws StoreUnavailable; nothing else is expected of it. */
@@ -101,9 +113,14 @@ export interface TokenEndpointPorts {
   /** 128 bits or more, unguessable, text. */
   newTokenId(): string;
   sha256(text: string): Uint8Array;
+  /** When the store was put back from a backup: what was signed until then may have been spent or withdrawn. */
+  readonly restoredAtSeconds: number | undefined;
   /** Takes the same time for an unknown client as for a wrong secret. */
   authenticateClient(clientId: string, secret: string): Promise<ClientAuthentication>;
-  partnerKeys(client: Client): readonly PartnerKey[];
+  /** For a client that authenticates by its keys; `cause` is that of a client that may not. */
+  findClient(clientId: string): Promise<Result<Client, { readonly cause: "unknown" | "disabled" }>>;
+  /** The client's keys, among them the one with this `kid` if it can be had: keys behind a URL are fetched again for one that is unknown. */
+  partnerKeys(client: Client, kid: string | undefined): PartnerKeySet | Promise<PartnerKeySet>;
   /**
    * In ONE transaction: re-reads every enabled flag, spends, records. Durable before it resolves.
    */

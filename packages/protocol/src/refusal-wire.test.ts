@@ -21,6 +21,9 @@ const samplesWith = (text: string): Samples => ({
   client_authentication_unsupported: { code: "client_authentication_unsupported", method: text },
   client_id_mismatch: { code: "client_id_mismatch" },
   client_not_authenticated: { code: "client_not_authenticated", cause: "unknown" },
+  client_assertion_type_unsupported: { code: "client_assertion_type_unsupported", got: text },
+  client_assertion_invalid: { code: "client_assertion_invalid", fault: { code: "issuer_mismatch", got: text, expected: text } },
+  client_assertion_replayed: { code: "client_assertion_replayed" },
   grant_type_unsupported: { code: "grant_type_unsupported", got: text },
   grant_not_allowed: { code: "grant_not_allowed", grant: text },
   subject_token_type_unsupported: { code: "subject_token_type_unsupported", got: text },
@@ -46,7 +49,7 @@ const samplesWith = (text: string): Samples => ({
   jwt_kid_malformed: { code: "jwt_kid_malformed" },
   partner_keys_missing: { code: "partner_keys_missing" },
   jwt_kid_missing: { code: "jwt_kid_missing", keys: 2 },
-  jwt_kid_unknown: { code: "jwt_kid_unknown", kid: text },
+  jwt_kid_unknown: { code: "jwt_kid_unknown", kid: text, fetchFailure: "it answered 500" },
   jwt_algorithm_not_of_key: { code: "jwt_algorithm_not_of_key", got: text, expected: "RS256" },
   jwt_algorithm_not_allowed: { code: "jwt_algorithm_not_allowed", got: text },
   jwt_signature_invalid: { code: "jwt_signature_invalid" },
@@ -58,10 +61,12 @@ const samplesWith = (text: string): Samples => ({
   token_not_yet_valid: { code: "token_not_yet_valid", claim: "iat", secondsAhead: 31, skewSeconds: 30 },
   token_lifetime_too_long: { code: "token_lifetime_too_long", seconds: 3601, secondsMax: 3600 },
   token_times_contradict: { code: "token_times_contradict", claim: "nbf" },
+  token_before_restore: { code: "token_before_restore", secondsBefore: 31 },
   subject_unknown: { code: "subject_unknown" },
   subject_disabled: { code: "subject_disabled", entity: "workspace" },
   token_replayed: { code: "token_replayed" },
   temporarily_unavailable: { code: "temporarily_unavailable", retryAfterSeconds: 1 },
+  partner_keys_unavailable: { code: "partner_keys_unavailable", failure: "it answered 500", retryAfterSeconds: 30 },
   server_error: { code: "server_error" },
 });
 
@@ -102,7 +107,7 @@ describe("on the wire", () => {
     expect(wire.description).not.toMatch(/undefined|\[object|NaN/);
   });
 
-  test.each(REFUSAL_CODES.filter((code) => /^(?:jwt|claim|issuer|audience_mismatch|token|subject|partner_keys)_?/.test(code)))(
+  test.each(REFUSAL_CODES.filter((code) => /^(?:jwt|claim|issuer|audience_mismatch|token|subject|partner_keys_missing)_?/.test(code)))(
     "%s, a fault of the subject token, is 400 invalid_request (RFC 8693 §2.2.2)",
     (code) => {
       expect(refusalToWire(PLAIN[code])).toMatchObject({ status: 400, error: "invalid_request" });
@@ -112,6 +117,8 @@ describe("on the wire", () => {
   test("each error name is for the refusals that the contract gives it", () => {
     const codesOf = (error: string) => REFUSAL_CODES.filter((code) => refusalToWire(PLAIN[code]).error === error).toSorted();
     expect(codesOf("invalid_client")).toEqual([
+      "client_assertion_invalid",
+      "client_assertion_replayed",
       "client_authentication_missing",
       "client_authentication_unsupported",
       "client_not_authenticated",
@@ -127,12 +134,20 @@ describe("on the wire", () => {
     expect(codesOf("unauthorized_client")).toEqual(["grant_not_allowed"]);
     expect(codesOf("unsupported_grant_type")).toEqual(["grant_type_unsupported"]);
     expect(codesOf("invalid_dpop_proof")).toEqual(["dpop_unsupported"]);
-    expect(codesOf("temporarily_unavailable")).toEqual(["temporarily_unavailable"]);
+    expect(codesOf("temporarily_unavailable")).toEqual(["partner_keys_unavailable", "temporarily_unavailable"]);
     expect(codesOf("server_error")).toEqual(["server_error"]);
   });
 
-  test("a client that is unknown, has the wrong secret, is disabled or cannot be read gets one answer", () => {
-    const causes = ["unknown", "wrong_secret", "disabled", "malformed"] as const;
+  test("a client that is unknown, has the wrong secret, key or method, is disabled or cannot be read gets one answer", () => {
+    const causes = [
+      "unknown",
+      "wrong_method",
+      "wrong_secret",
+      "disabled",
+      "malformed",
+      "jwt_kid_unknown",
+      "jwt_signature_invalid",
+    ] as const;
     const answers = causes.map((cause) => JSON.stringify(refusalToWire({ code: "client_not_authenticated", cause })));
     expect(new Set(answers).size).toBe(1);
   });

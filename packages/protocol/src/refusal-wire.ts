@@ -1,3 +1,4 @@
+import { CLIENT_FORMS } from "./refusal-forms/client.ts";
 import { REQUEST_FORMS } from "./refusal-forms/request.ts";
 import { SUBJECT_TOKEN_FORMS } from "./refusal-forms/subject-token.ts";
 import type { OAuthError, RefusalForm, WireForms } from "./refusal-forms/form.ts";
@@ -11,7 +12,7 @@ export interface WireError {
 }
 
 /** A refusal without a wire form and a docs page does not compile; a form without a refusal does not either. */
-const FORMS: WireForms<Refusal> = { ...REQUEST_FORMS, ...SUBJECT_TOKEN_FORMS };
+const FORMS: WireForms<Refusal> = { ...REQUEST_FORMS, ...CLIENT_FORMS, ...SUBJECT_TOKEN_FORMS };
 
 export const REFUSAL_CODES = Object.keys(FORMS) as readonly RefusalCode[];
 

@@ -6,7 +6,7 @@ import type { JsonFault } from "./jwt/strict-json.ts";
  * Fields hold what the description and the recorded exchange need; values that came with the request are escaped and cut where they
  * are rendered (refusal-wire.ts), never here. A field never holds a secret or a whole token.
  */
-export type Refusal = RequestRefusal | ClientRefusal | GrantRefusal | JwtFault | SubjectRefusal | ServerRefusal;
+export type Refusal = RequestRefusal | ClientRefusal | AssertionRefusal | GrantRefusal | JwtFault | SubjectRefusal | ServerRefusal;
 export type RefusalCode = Refusal["code"];
 
 /** The request is not one that RFC 6749 §3.2 describes. */
@@ -26,8 +26,17 @@ export type ClientRefusal =
   | { readonly code: "client_authentication_multiple" }
   | { readonly code: "client_authentication_unsupported"; readonly method: string }
   | { readonly code: "client_id_mismatch" }
-  /** All three read the same from outside: which it was is nobody's business but the operator's (the recorded exchange says it). */
-  | { readonly code: "client_not_authenticated"; readonly cause: "unknown" | "wrong_secret" | "disabled" | "malformed" };
+  /** All of them read the same from outside: which it was is nobody's business but the operator's (the recorded exchange says it). */
+  | {
+      readonly code: "client_not_authenticated";
+      readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" | "malformed" | SignatureFault["code"];
+    };
+
+/** A client assertion (RFC 7523 §3) that is malformed, or that the client's key did sign but says something else than it must. */
+export type AssertionRefusal =
+  | { readonly code: "client_assertion_type_unsupported"; readonly got: string }
+  | { readonly code: "client_assertion_invalid"; readonly fault: GateFault | ClaimFault }
+  | { readonly code: "client_assertion_replayed" };
 
 export type GrantRefusal =
   | { readonly code: "grant_type_unsupported"; readonly got: string }
@@ -63,7 +72,7 @@ export type GateFault =
 export type SignatureFault =
   | { readonly code: "partner_keys_missing" }
   | { readonly code: "jwt_kid_missing"; readonly keys: number }
-  | { readonly code: "jwt_kid_unknown"; readonly kid: string }
+  | { readonly code: "jwt_kid_unknown"; readonly kid: string; readonly fetchFailure?: string | undefined }
   | { readonly code: "jwt_algorithm_not_of_key"; readonly got: string; readonly expected: SubjectTokenAlgorithm }
   | { readonly code: "jwt_algorithm_not_allowed"; readonly got: string }
   | { readonly code: "jwt_signature_invalid" };
@@ -76,7 +85,8 @@ export type ClaimFault =
   | { readonly code: "token_expired"; readonly secondsPast: number; readonly skewSeconds: number }
   | { readonly code: "token_not_yet_valid"; readonly claim: "nbf" | "iat"; readonly secondsAhead: number; readonly skewSeconds: number }
   | { readonly code: "token_lifetime_too_long"; readonly seconds: number; readonly secondsMax: number }
-  | { readonly code: "token_times_contradict"; readonly claim: "iat" | "nbf" };
+  | { readonly code: "token_times_contradict"; readonly claim: "iat" | "nbf" }
+  | { readonly code: "token_before_restore"; readonly secondsBefore: number };
 
 export type JwtFault = GateFault | SignatureFault | ClaimFault;
 
@@ -88,4 +98,5 @@ export type SubjectRefusal =
 
 export type ServerRefusal =
   | { readonly code: "temporarily_unavailable"; readonly retryAfterSeconds: number }
+  | { readonly code: "partner_keys_unavailable"; readonly failure: string; readonly retryAfterSeconds: number }
   | { readonly code: "server_error" };

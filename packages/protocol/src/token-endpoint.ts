@@ -1,11 +1,21 @@
 import { parseClientCredentials } from "./client-auth.ts";
 import { type Form, parseForm, requireParameter } from "./form.ts";
-import type { Grant, GrantDecision } from "./grants/grant.ts";
+import type { Grant } from "./grants/grant.ts";
 import { findGrant } from "./grants/registry.ts";
-import { type Client, type ExchangeFacts, type IssuedFor, StoreUnavailable, type TokenEndpointPorts } from "./ports.ts";
+import {
+  type Client,
+  type ExchangeFacts,
+  type IssuedFor,
+  type IssueRequest,
+  type Spend,
+  StoreUnavailable,
+  type TokenEndpointPorts,
+} from "./ports.ts";
 import type { Refusal } from "./refusals.ts";
 import { fail, ok, type Result } from "./result.ts";
 import { issueAccessToken } from "./tokens/access-token.ts";
+import { parseClientAssertion, validateClientAssertion } from "./tokens/client-assertion.ts";
+import { spendOf } from "./tokens/spend.ts";
 
 export interface TokenRequest {
   readonly traceId: string;
@@ -66,16 +76,18 @@ async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: Toke
   const form = readForm(request);
   if (!form.ok) return refuse(form.fault);
   for (let change = 0; change < CLIENT_CHANGES_MAX; change++) {
-    const client = await authenticate(request, form.value, facts, ports);
-    if (!client.ok) return refuse(client.fault);
-    const grant = chooseGrant(form.value, client.value, facts);
+    const authenticated = await authenticate(request, form.value, facts, ports);
+    if (!authenticated.ok) return refuse(authenticated.fault);
+    const { client, spend } = authenticated.value;
+    const grant = chooseGrant(form.value, client, facts);
     if (!grant.ok) return refuse(grant.fault);
-    const decision = grant.value.decide({ form: form.value, client: client.value, nowMs: facts.atMs, facts, ports });
+    const decision = await grant.value.decide({ form: form.value, client, nowMs: facts.atMs, facts, ports });
     if (!decision.ok) return refuse(decision.fault);
-    const issued = await issue(client.value, decision.value, facts, ports);
+    const spends = [spend, decision.value.spend].filter((each) => each !== undefined);
+    const issued = await issue({ client, principal: decision.value.principal, spends, facts }, decision.value.scope, ports);
     if (issued === "client_changed") continue;
     if (!issued.ok) return refuse(issued.fault, true);
-    return ok(answer({ grant: grant.value, client: client.value, subject: issued.value, facts }, ports));
+    return ok(answer({ grant: grant.value, client, subject: issued.value, facts }, ports));
   }
   return refuse({ code: "temporarily_unavailable", retryAfterSeconds: 1 });
 }
@@ -87,20 +99,48 @@ function readForm(request: TokenRequest): Result<Form, Refusal> {
   return form;
 }
 
+interface Authenticated {
+  readonly client: Client;
+  /** Of the assertion by which it authenticated. */
+  readonly spend: Spend | undefined;
+}
+
 async function authenticate(
   request: TokenRequest,
   form: Form,
   facts: ExchangeFacts,
   ports: TokenEndpointPorts,
-): Promise<Result<Client, Refusal>> {
+): Promise<Result<Authenticated, Refusal>> {
   const credentials = parseClientCredentials(request.authorization, form);
   if (!credentials.ok) return credentials;
-  facts.clientId = credentials.value.clientId;
-  const authenticated = await ports.authenticateClient(credentials.value.clientId, credentials.value.secret);
+  if (credentials.value.method === "private_key_jwt") return authenticateByAssertion(credentials.value, facts, ports);
+  const { clientId, secret } = credentials.value;
+  facts.clientId = clientId;
+  const authenticated = await ports.authenticateClient(clientId, secret);
   if (!authenticated.ok) return fail({ code: "client_not_authenticated", cause: authenticated.fault.cause });
   facts.partnerId = authenticated.value.client.clientId;
   facts.secretId = authenticated.value.secretId;
-  return ok(authenticated.value.client);
+  return ok({ client: authenticated.value.client, spend: undefined });
+}
+
+/** `private_key_jwt`: the client is the one that the assertion names, and its keys decide whether that is true. */
+async function authenticateByAssertion(
+  credentials: { readonly assertion: string; readonly clientId: string | undefined },
+  facts: ExchangeFacts,
+  ports: TokenEndpointPorts,
+): Promise<Result<Authenticated, Refusal>> {
+  const assertion = parseClientAssertion(credentials.assertion);
+  if (!assertion.ok) return assertion;
+  const { clientId } = assertion.value;
+  facts.clientId = clientId;
+  if (credentials.clientId !== undefined && credentials.clientId !== clientId) return fail({ code: "client_id_mismatch" });
+  const client = await ports.findClient(clientId);
+  if (!client.ok) return fail({ code: "client_not_authenticated", cause: client.fault.cause });
+  if (client.value.tokenEndpointAuthMethod !== "private_key_jwt") return fail({ code: "client_not_authenticated", cause: "wrong_method" });
+  const validated = await validateClientAssertion(assertion.value, client.value, facts.atMs / 1000, ports);
+  if (!validated.ok) return validated;
+  facts.partnerId = clientId;
+  return ok({ client: client.value, spend: spendOf("client_assertion", validated.value, ports) });
 }
 
 function chooseGrant(form: Form, client: Client, facts: ExchangeFacts): Result<Grant, Refusal> {
@@ -113,14 +153,13 @@ function chooseGrant(form: Form, client: Client, facts: ExchangeFacts): Result<G
 }
 
 async function issue(
-  client: Client,
-  decision: GrantDecision,
-  facts: ExchangeFacts,
+  request: IssueRequest & { readonly facts: ExchangeFacts },
+  scope: readonly string[],
   ports: TokenEndpointPorts,
 ): Promise<Result<IssuedFor, Refusal> | "client_changed"> {
-  facts.scope = decision.scope.join(" ");
-  facts.tokenId = ports.newTokenId();
-  const verdict = await ports.issue({ client, principal: decision.principal, spend: decision.spend, facts });
+  request.facts.scope = scope.join(" ");
+  request.facts.tokenId = ports.newTokenId();
+  const verdict = await ports.issue(request);
   switch (verdict.code) {
     case "issued":
       return ok(verdict.subject);

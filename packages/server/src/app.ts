@@ -1,7 +1,9 @@
 import { organizationRoutes } from "./accounts/organizations.ts";
 import { userRoutes } from "./accounts/users.ts";
+import { partnerKeyRoutes } from "./admin/partner-keys.ts";
 import { partnerSecretRoutes } from "./admin/partner-secrets.ts";
 import { type AdminDeps, partnerRoutes } from "./admin/partners.ts";
+import { signingKeyRoutes } from "./admin/signing-keys.ts";
 import type { Deps } from "./deps.ts";
 import { errorPageRoutes } from "./docs/error-pages.ts";
 import { authenticator } from "./http/auth.ts";
@@ -35,6 +37,7 @@ export function createApp(deps: Deps): App {
     partners: store.partners,
     findKey: (kid) => keyring.findKey(kid),
     nowMs,
+    restoredAtSeconds: store.restoredAtMs === undefined ? undefined : store.restoredAtMs / 1000,
   });
   const server = httpServer(routes, { authenticate, log, metrics });
   let purging: NodeJS.Timeout | undefined;
@@ -62,14 +65,15 @@ function apiResource(publicUrl: string): string {
   return `${publicUrl}/v2`;
 }
 
-export function adminDeps({ config, store, masterKeys, nowMs, log }: Deps): AdminDeps {
-  return { partners: store.partners, masterKeys, issuer: config.publicUrl, nowMs, log };
+export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, nowMs, log }: Deps): AdminDeps {
+  const { partners, partnerJwks, signingKeys } = store;
+  return { partners, partnerJwks, signingKeys, masterKeys, keyring, outbound, partnerKeys, issuer: config.publicUrl, nowMs, log };
 }
 
 function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
-  const { config, store, keyring, masterKeys, log, metrics, nowMs } = deps;
+  const { config, store, keyring, partnerKeys, masterKeys, log, metrics, nowMs } = deps;
   const issuer = config.publicUrl;
-  const ports = tokenEndpointPorts({ issuer, resource: apiResource(issuer), store, masterKeys, keyring, nowMs });
+  const ports = tokenEndpointPorts({ issuer, resource: apiResource(issuer), store, partnerKeys, masterKeys, keyring, nowMs });
   const accounts = { accounts: store.accounts, nowMs };
   return [
     ...tokenRoutes({ ports, log, metrics }),
@@ -78,6 +82,8 @@ function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
     ...userRoutes(accounts),
     ...partnerRoutes(adminDeps(deps)),
     ...partnerSecretRoutes(adminDeps(deps)),
+    ...partnerKeyRoutes(adminDeps(deps)),
+    ...signingKeyRoutes(adminDeps(deps)),
     ...errorPageRoutes(),
     ...healthRoutes({ store, metrics, isStopping }),
   ];

@@ -15,6 +15,8 @@ export interface Config {
   readonly operatorToken: string;
   readonly signingAlgorithm: AccessTokenAlgorithm;
   readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** `host:port` as URLs have them: where keys may be fetched by plain http, or from a private address. */
+  readonly jwksAllowHosts: ReadonlySet<string>;
 }
 
 export const OPERATOR_TOKEN_CHARACTERS_MIN = 32;
@@ -58,6 +60,7 @@ export function readConfig(mode: Config["mode"], env: Environment): Config {
     operatorToken: readOperatorToken(env["CAMBIST_OPERATOR_TOKEN"], problems),
     signingAlgorithm: readChoice(env, "CAMBIST_SIGNING_ALGORITHM", ACCESS_TOKEN_ALGORITHMS, problems),
     logLevel: readChoice(env, "CAMBIST_LOG_LEVEL", LOG_LEVELS, problems),
+    jwksAllowHosts: readHosts(env, "CAMBIST_JWKS_ALLOW_HOSTS", problems),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
@@ -65,6 +68,7 @@ export function readConfig(mode: Config["mode"], env: Environment): Config {
 
 const VARIABLES = new Set([
   "CAMBIST_DATA_DIR",
+  "CAMBIST_JWKS_ALLOW_HOSTS",
   "CAMBIST_LOG_LEVEL",
   "CAMBIST_MASTER_KEY",
   "CAMBIST_OPERATOR_TOKEN",
@@ -148,4 +152,20 @@ function readChoice<T extends string>(env: Environment, name: string, choices: r
   const choice = choices.find((candidate) => candidate === text);
   if (choice === undefined) problems.push(`${name} must be one of ${choices.join(", ")}.`);
   return choice ?? (choices[0] as T);
+}
+
+/** Exact hosts with their ports, by commas; in the spelling that URLs are brought to, for that is what they are compared with. */
+function readHosts(env: Environment, name: string, problems: string[]): ReadonlySet<string> {
+  const entries = (env[name] ?? "").split(",").map((entry) => entry.trim());
+  const hosts = entries.filter((entry) => entry !== "");
+  for (const host of hosts) {
+    const port = /:(\d+)$/.exec(host)?.[1];
+    const url = port !== undefined && URL.canParse(`ws://${host}`) ? new URL(`ws://${host}`) : undefined;
+    if (url === undefined || `${url.hostname}:${port}` !== host || url.pathname !== "/" || Number(port) === 0) {
+      problems.push(
+        `${name} is not a list of host:port, separated by commas, such as localhost:9000,[::1]:9000; look at ${JSON.stringify(host)}.`,
+      );
+    }
+  }
+  return new Set(hosts);
 }

@@ -5,7 +5,7 @@ import type { Result } from "../result.ts";
 import type { Scope } from "../scope.ts";
 
 /** What a grant may ask of the outside: less than the endpoint does, and nothing that issues or records. */
-export type GrantPorts = Pick<TokenEndpointPorts, "resource" | "sha256" | "partnerKeys">;
+export type GrantPorts = Pick<TokenEndpointPorts, "resource" | "sha256" | "partnerKeys" | "restoredAtSeconds">;
 
 export interface GrantContext {
   readonly form: Form;
@@ -31,5 +31,5 @@ export interface Grant {
   readonly name: string;
   /** Members of the answer that only this grant has. */
   readonly responseMembers: Readonly<Record<string, string>>;
-  decide(context: GrantContext): Result<GrantDecision, Refusal>;
+  decide(context: GrantContext): Promise<Result<GrantDecision, Refusal>>;
 }

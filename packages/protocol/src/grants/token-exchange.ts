@@ -1,11 +1,13 @@
-import { CLOCK_SKEW_SECONDS_MAX, GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS_TOKEN, TOKEN_TYPE_JWT } from "../constants.ts";
+import { GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS_TOKEN, TOKEN_TYPE_JWT } from "../constants.ts";
 import { type Form, requireParameter } from "../form.ts";
-import type { Client, ExchangeFacts, Principal, Spend } from "../ports.ts";
+import type { Client, ExchangeFacts, Principal } from "../ports.ts";
 import type { Refusal } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { resolveScope } from "../scope.ts";
-import { type SubjectToken, validateSubjectToken } from "../tokens/subject-token.ts";
-import type { Grant, GrantContext, GrantDecision, GrantPorts } from "./grant.ts";
+import type { PartnerJwt } from "../tokens/partner-jwt.ts";
+import { spendOf } from "../tokens/spend.ts";
+import { validateSubjectToken } from "../tokens/subject-token.ts";
+import type { Grant, GrantContext, GrantDecision } from "./grant.ts";
 
 /** OAuth 2.0 Token Exchange (RFC 8693): a partner's signed JWT in, an access token for its user or for the partner itself out. */
 export const tokenExchange: Grant = {
@@ -15,17 +17,21 @@ export const tokenExchange: Grant = {
   decide,
 };
 
-function decide(context: GrantContext): Result<GrantDecision, Refusal> {
+async function decide(context: GrantContext): Promise<Result<GrantDecision, Refusal>> {
   const { form, client, facts, ports } = context;
   const parameters = readParameters(form, ports.resource);
   if (!parameters.ok) return parameters;
-  const token = validateSubjectToken(parameters.value, client, ports.partnerKeys(client), context.nowMs / 1000);
+  const token = await validateSubjectToken(parameters.value, client, context.nowMs / 1000, ports);
   if (!token.ok) return token;
   recordToken(facts, token.value);
   const principal = toPrincipal(token.value.subject, client);
   const scope = resolveScope(form.get("scope"), principal.kind, client.allowedScopes);
   if (!scope.ok) return scope;
-  return ok({ principal, scope: scope.value, spend: client.replay === "single_use" ? toSpend(token.value, ports) : undefined });
+  return ok({
+    principal,
+    scope: scope.value,
+    spend: client.replay === "single_use" ? spendOf("subject_token", token.value, ports) : undefined,
+  });
 }
 
 /** Everything in the form but the token's content (RFC 8693 §2.1). What is not supported is refused by name, never ignored. */
@@ -57,7 +63,7 @@ function targetRefusal(form: Form, resource: string): Refusal | undefined {
   return undefined;
 }
 
-function recordToken(facts: ExchangeFacts, token: SubjectToken): void {
+function recordToken(facts: ExchangeFacts, token: PartnerJwt): void {
   facts.subject = token.subject;
   if (token.kid !== undefined) facts.kid = token.kid;
   if (token.jti !== undefined) facts.jti = token.jti;
@@ -67,19 +73,4 @@ function recordToken(facts: ExchangeFacts, token: SubjectToken): void {
 function toPrincipal(subject: string, client: Client): Principal {
   if (subject === client.clientId) return { kind: "service_account" };
   return { kind: "user", namespace: client.subjectNamespace, id: subject };
-}
-
-/** Between the clocks of two nodes, and between the check of a token and its turn in the store. */
-const FORGET_SECONDS_AFTER = 300;
-
-/**
- * What stands for this token among the partner's spent ones: its jti, or where it has none its content without the signature (an
- * ECDSA signature has a second valid spelling, -s). Kept until the token could not pass under the widest skew that can be set.
- */
-function toSpend(token: SubjectToken, ports: GrantPorts): Spend {
-  const identity = token.jti === undefined ? `content ${token.signingInput}` : `jti ${token.jti}`;
-  return {
-    key: ports.sha256(identity).subarray(0, 16),
-    expiresAtMs: Math.ceil((token.expiresAtSeconds + CLOCK_SKEW_SECONDS_MAX + FORGET_SECONDS_AFTER) * 1000),
-  };
 }

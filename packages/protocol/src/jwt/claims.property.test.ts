@@ -12,6 +12,7 @@ const RULES: ClaimRules = {
   nowSeconds: NOW,
   clockSkewSeconds: 30,
   lifetimeSecondsMax: 3600,
+  issuedAfterSeconds: undefined,
 };
 const RUNS = { numRuns: 5000 };
 

@@ -5,7 +5,14 @@ import { isJsonObject, type JsonObject, parseStrictJson } from "./strict-json.ts
 /** The edges of time, where a running server's clock does not stand still. */
 
 const NOW = 1_800_000_000;
-const RULES: ClaimRules = { issuer: "i", audience: "a", nowSeconds: NOW, clockSkewSeconds: 30, lifetimeSecondsMax: 300 };
+const RULES: ClaimRules = {
+  issuer: "i",
+  audience: "a",
+  nowSeconds: NOW,
+  clockSkewSeconds: 30,
+  lifetimeSecondsMax: 300,
+  issuedAfterSeconds: undefined,
+};
 
 function claims(changes: Record<string, unknown>): JsonObject {
   const text = JSON.stringify({ iss: "i", sub: "s", aud: "a", iat: NOW - 100, exp: NOW + 100, ...changes });

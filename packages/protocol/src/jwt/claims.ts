@@ -10,6 +10,8 @@ export interface ClaimRules {
   readonly nowSeconds: number;
   readonly clockSkewSeconds: number;
   readonly lifetimeSecondsMax: number;
+  /** Not after this: it was issued before the store was put back from a backup, and may have been spent or withdrawn since. */
+  readonly issuedAfterSeconds: number | undefined;
 }
 
 export interface Claims {
@@ -78,6 +80,10 @@ function validateTimes(claims: JsonObject, rules: ClaimRules): Result<number, Cl
   if (nbf !== undefined && exp <= nbf) return fail({ code: "token_times_contradict", claim: "nbf" });
   if (exp - iat > secondsMax) return fail({ code: "token_lifetime_too_long", seconds: Math.ceil(exp - iat), secondsMax });
   if (nowSeconds >= exp + skewSeconds) return fail({ code: "token_expired", secondsPast: Math.floor(nowSeconds - exp), skewSeconds });
+  const { issuedAfterSeconds } = rules;
+  if (issuedAfterSeconds !== undefined && iat <= issuedAfterSeconds) {
+    return fail({ code: "token_before_restore", secondsBefore: Math.ceil(issuedAfterSeconds - iat) });
+  }
   for (const [claim, seconds] of [["iat", iat] as const, ["nbf", nbf] as const]) {
     if (seconds !== undefined && seconds > nowSeconds + skewSeconds) {
       return fail({ code: "token_not_yet_valid", claim, secondsAhead: Math.ceil(seconds - nowSeconds), skewSeconds });

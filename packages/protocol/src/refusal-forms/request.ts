@@ -1,8 +1,8 @@
-import type { ClientRefusal, GrantRefusal, RequestRefusal, ServerRefusal } from "../refusals.ts";
+import type { GrantRefusal, RequestRefusal, ServerRefusal } from "../refusals.ts";
 import { shown, type WireForms } from "./form.ts";
 
-/** Refusals of the request, its client, its grant and its scope. */
-export const REQUEST_FORMS: WireForms<RequestRefusal | ClientRefusal | GrantRefusal | ServerRefusal> = {
+/** Refusals of the request, its grant and its scope, and of the server itself. */
+export const REQUEST_FORMS: WireForms<RequestRefusal | GrantRefusal | ServerRefusal> = {
   media_type_unsupported: {
     status: 400,
     error: "invalid_request",
@@ -74,48 +74,6 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | ClientRefusal | GrantRefu
     title: "More than one Authorization header",
     meaning: "Two Authorization headers may be read differently by a proxy and by this server.",
     remedy: "Send one; look for a proxy or an HTTP client that adds its own.",
-  },
-  client_authentication_missing: {
-    status: 401,
-    error: "invalid_client",
-    describe: () => "No client authentication; send client_id and client_secret, in the body or by HTTP Basic.",
-    title: "No client authentication",
-    meaning: "Only a partner's backend may exchange, and this request did not say which partner, or did not prove it.",
-    remedy: "Send client_id and client_secret in the body or by HTTP Basic (RFC 6749 §2.3.1).",
-  },
-  client_authentication_multiple: {
-    status: 400,
-    error: "invalid_request",
-    describe: () => "The request authenticates the client in more than one way; use exactly one.",
-    title: "Two ways of client authentication",
-    meaning: "RFC 6749 §2.3: a client must not use more than one way to authenticate in one request.",
-    remedy: "Keep either the Authorization header or client_secret in the body, and no client_assertion beside it.",
-  },
-  client_authentication_unsupported: {
-    status: 401,
-    error: "invalid_client",
-    describe: (refusal) =>
-      `Client authentication by ${shown(refusal.method)} is not offered here; use client_secret in the body or HTTP Basic.`,
-    title: "Unknown client authentication",
-    meaning: "The way in which the client tried to authenticate is not one that this server lists in its metadata.",
-    remedy: "Use client_secret in the body or HTTP Basic.",
-  },
-  client_id_mismatch: {
-    status: 400,
-    error: "invalid_request",
-    describe: () => "client_id in the body differs from the one in the Authorization header.",
-    title: "Two client ids",
-    meaning: "The body names another client than the Authorization header does.",
-    remedy: "Leave client_id out of the body when you use HTTP Basic.",
-  },
-  client_not_authenticated: {
-    status: 401,
-    error: "invalid_client",
-    describe: () => "The client could not be authenticated: check client_id and client_secret, and that the partner is active.",
-    title: "The client could not be authenticated",
-    meaning: "The client id is unknown, the secret is wrong, or the partner is disabled. The answer is the same for all three, on purpose.",
-    remedy:
-      "Check both values for a missing or added character. With HTTP Basic, form-encode each before base64 (RFC 6749 §2.3.1). The operator can see which of the three it was in the recorded exchange, by its trace_id.",
   },
   grant_type_unsupported: {
     status: 400,
@@ -237,6 +195,17 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | ClientRefusal | GrantRefu
     title: "Temporarily unavailable",
     meaning: "The store did not answer in time. No token was issued.",
     remedy: "Try again after the seconds in Retry-After. If the subject token is refused as spent, sign a new one.",
+  },
+  partner_keys_unavailable: {
+    status: 503,
+    error: "temporarily_unavailable",
+    describe: (refusal) =>
+      `The keys behind the partner's jwks_uri cannot be fetched (${refusal.failure}), and none are cached; try again in ${refusal.retryAfterSeconds} s.`,
+    title: "The partner's keys cannot be fetched",
+    meaning:
+      "The host of the partner's jwks_uri did not give a usable key set, and the last good one is over 24 hours old, or there never was one.",
+    remedy:
+      "Look at the reason in the description: the URL must answer 200 with a JWK set over https within 5 seconds, without a redirect, in at most 256 KB. Then try again after the seconds in Retry-After; the operator can have it fetched at once.",
   },
   server_error: {
     status: 500,

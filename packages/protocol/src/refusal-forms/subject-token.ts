@@ -89,9 +89,11 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
   },
   jwt_kid_unknown: {
     ...fault,
-    describe: (refusal) => `No key of this partner has the kid ${shown(refusal.kid)}.`,
+    describe: ({ kid, fetchFailure }) =>
+      `No key of this partner has the kid ${shown(kid)}${fetchFailure === undefined ? "" : ` (its keys are the last good ones: jwks_uri cannot be fetched, ${fetchFailure})`}.`,
     title: "Unknown kid",
-    meaning: "The token names a key that is not in the partner's JWKS.",
+    meaning:
+      "The token names a key that is not in the partner's JWKS. Keys behind a jwks_uri are fetched again for an unknown kid, once in 30 seconds.",
     remedy: "Publish the key before you sign with it, and keep the old one until its last token has expired.",
   },
   jwt_algorithm_not_of_key: {
@@ -174,6 +176,15 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
     title: "The times contradict each other",
     meaning: "exp must be after iat, and after nbf where there is one.",
     remedy: "Compute iat, nbf and exp from one reading of the clock.",
+  },
+  token_before_restore: {
+    ...fault,
+    describe: (refusal) =>
+      `The subject token was issued before the server's store was put back from a backup (iat is ${refusal.secondsBefore} s too early); sign a new one.`,
+    title: "The token is older than the store",
+    meaning:
+      "The store was restored from a backup, which does not know what was spent since. Nothing that was signed before that moment is taken.",
+    remedy: "Sign a new JWT. Nothing signed within the clock skew after the restore passes either: wait a minute at most.",
   },
   subject_unknown: {
     ...fault,

@@ -49,6 +49,13 @@ export interface AccessToken {
   readonly expiresAtSeconds: number;
 }
 
+export interface AccessTokenExpectation {
+  readonly issuer: string;
+  readonly resource: string;
+  readonly nowSeconds: number;
+  readonly restoredAtSeconds: number | undefined;
+}
+
 const RULES: GateRules = { algorithms: ACCESS_TOKEN_ALGORITHMS, typ: { name: "at+jwt", optional: false } };
 
 /** Between our own nodes; a partner's skew is its own setting. */
@@ -60,7 +67,7 @@ const NODE_CLOCK_SKEW_SECONDS = 5;
  */
 export function validateAccessToken(
   token: string,
-  expected: { readonly issuer: string; readonly resource: string; readonly nowSeconds: number },
+  expected: AccessTokenExpectation,
   findKey: (kid: string) => AccessTokenKey | undefined,
 ): Result<AccessToken, JwtFault> {
   const jws = parseJws(token, RULES);
@@ -77,6 +84,7 @@ export function validateAccessToken(
     nowSeconds: expected.nowSeconds,
     clockSkewSeconds: NODE_CLOCK_SKEW_SECONDS,
     lifetimeSecondsMax: Number.MAX_SAFE_INTEGER,
+    issuedAfterSeconds: expected.restoredAtSeconds,
   });
   if (!claims.ok) return claims;
   const { client_id: clientId, scope } = payload.value;

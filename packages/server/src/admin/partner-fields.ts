@@ -3,6 +3,7 @@ import {
   ASSERTION_LIFETIME_SECONDS_DEFAULT,
   ASSERTION_LIFETIME_SECONDS_MAX,
   ASSERTION_LIFETIME_SECONDS_MIN,
+  CLIENT_AUTH_METHODS,
   CLOCK_SKEW_SECONDS_DEFAULT,
   CLOCK_SKEW_SECONDS_MAX,
   describeJwksFault,
@@ -48,6 +49,7 @@ const nonEmptySet = <const T extends readonly [string, ...string[]]>(values: T) 
 
 /** An operator who pastes a key set wants to know that each key works: one that cannot be used refuses the whole. */
 const jwks = z.unknown().superRefine((value, context) => {
+  if (value === undefined) return;
   const intake = takeInJwks(value);
   if (!intake.ok) {
     context.addIssue({ code: "custom", message: describeJwksFault(intake.fault) });
@@ -59,9 +61,13 @@ const jwks = z.unknown().superRefine((value, context) => {
   if (intake.value.used.length === 0 && intake.value.refused.length === 0) context.addIssue({ code: "custom", message: "has no key" });
 });
 
+const ONE_SOURCE = "give the partner's keys by exactly one of jwks_uri and jwks";
+
 const settings = {
   name: visible(NAME_CHARACTERS_MAX),
-  jwks,
+  jwks: jwks.optional(),
+  /** What kind of URL it may be is for the one that fetches from it to say. */
+  jwks_uri: z.string().optional(),
   issuer,
   audience: visible(URI_CHARACTERS_MAX),
   subject_namespace: z.enum(["user_id", "external_user_id"]),
@@ -72,11 +78,10 @@ const settings = {
   allowed_algorithms: nonEmptySet(SUBJECT_TOKEN_ALGORITHMS),
   allowed_grants: nonEmptySet(["token-exchange", "client_credentials"]),
   allowed_scopes: nonEmptySet(SCOPES as unknown as readonly ["thread", "account-management", "analytics"]),
+  token_endpoint_auth_method: z.enum(CLIENT_AUTH_METHODS),
 };
 
 const notYetSettings = {
-  jwks_uri: z.undefined({ error: "is not available in this version; give the keys themselves as jwks" }).optional(),
-  token_endpoint_auth_method: notYet("client_secret"),
   delegation: notYet(false),
   dpop_required: notYet(false),
   provisioning: notYet("off"),
@@ -87,23 +92,33 @@ const notYetSettings = {
   rate_limits: z.undefined({ error: "is not available in this version" }).optional(),
 };
 
-export const createPartnerBody = z.strictObject({
-  ...settings,
-  ...notYetSettings,
-  issuer: issuer.optional(),
-  audience: settings.audience.optional(),
-  subject_namespace: settings.subject_namespace.default("user_id"),
-  replay: settings.replay.default("single_use"),
-  assertion_lifetime_seconds_max: settings.assertion_lifetime_seconds_max.default(ASSERTION_LIFETIME_SECONDS_DEFAULT),
-  clock_skew_seconds: settings.clock_skew_seconds.default(CLOCK_SKEW_SECONDS_DEFAULT),
-  access_token_lifetime_seconds: settings.access_token_lifetime_seconds.default(ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT),
-  allowed_algorithms: settings.allowed_algorithms.default([...SUBJECT_TOKEN_ALGORITHMS]),
-  allowed_grants: settings.allowed_grants.default(["token-exchange"]),
-  allowed_scopes: settings.allowed_scopes.default([...SCOPES]),
-});
+export const createPartnerBody = z
+  .strictObject({
+    ...settings,
+    ...notYetSettings,
+    issuer: issuer.optional(),
+    audience: settings.audience.optional(),
+    subject_namespace: settings.subject_namespace.default("user_id"),
+    replay: settings.replay.default("single_use"),
+    assertion_lifetime_seconds_max: settings.assertion_lifetime_seconds_max.default(ASSERTION_LIFETIME_SECONDS_DEFAULT),
+    clock_skew_seconds: settings.clock_skew_seconds.default(CLOCK_SKEW_SECONDS_DEFAULT),
+    access_token_lifetime_seconds: settings.access_token_lifetime_seconds.default(ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT),
+    allowed_algorithms: settings.allowed_algorithms.default([...SUBJECT_TOKEN_ALGORITHMS]),
+    allowed_grants: settings.allowed_grants.default(["token-exchange"]),
+    allowed_scopes: settings.allowed_scopes.default([...SCOPES]),
+    token_endpoint_auth_method: settings.token_endpoint_auth_method.default("client_secret"),
+  })
+  .superRefine(({ jwks: set, jwks_uri: uri }, context) => {
+    if ((set === undefined) === (uri === undefined)) {
+      context.addIssue({ code: "custom", path: [uri === undefined ? "jwks" : "jwks_uri"], message: ONE_SOURCE });
+    }
+  });
 
 /** Every field may be left out, and nothing that is left out changes. */
 export const updatePartnerBody = z
   .strictObject({ ...settings, status: z.enum(["active", "disabled"]) })
   .partial()
-  .extend({ ...notYetSettings, issuer: changedIssuer.optional() });
+  .extend({ ...notYetSettings, issuer: changedIssuer.optional() })
+  .superRefine(({ jwks: set, jwks_uri: uri }, context) => {
+    if (set !== undefined && uri !== undefined) context.addIssue({ code: "custom", path: ["jwks_uri"], message: ONE_SOURCE });
+  });

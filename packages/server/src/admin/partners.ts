@@ -3,13 +3,30 @@ import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { isClientId, newClientId, newClientSecret, newSecretId } from "../ids.ts";
+import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
-import type { ListedSecret, NewPartner, Partner, PartnerChange, PartnerStore } from "../storage/store.ts";
+import type { Outbound } from "../keys/outbound.ts";
+import type { PartnerKeys } from "../keys/partner-keys.ts";
+import type {
+  ListedSecret,
+  NewPartner,
+  Partner,
+  PartnerChange,
+  PartnerJwksStore,
+  PartnerStore,
+  SigningKeyStore,
+  Taken,
+} from "../storage/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 
 export interface AdminDeps {
   readonly partners: PartnerStore;
+  readonly partnerJwks: PartnerJwksStore;
+  readonly signingKeys: SigningKeyStore;
+  readonly keyring: Keyring;
+  readonly partnerKeys: PartnerKeys;
+  readonly outbound: Outbound;
   readonly masterKeys: MasterKeys;
   readonly issuer: string;
   readonly nowMs: () => number;
@@ -42,7 +59,11 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       body: createPartnerBody,
       async handle({ body }) {
         const { partner, clientSecret } = await createPartner(body, deps);
-        const answer = { partner: partnerView(partner), client_secret: clientSecret, token_endpoint: `${deps.issuer}/oauth2/token` };
+        const answer = {
+          partner: partnerView(partner),
+          client_secret: clientSecret ?? null,
+          token_endpoint: `${deps.issuer}/oauth2/token`,
+        };
         return { status: 201, headers: NO_STORE, body: answer };
       },
     }),
@@ -79,9 +100,9 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       body: updatePartnerBody,
       async handle({ params, body }) {
         if (body.issuer !== undefined && isClientId(body.issuer) && body.issuer !== params.client_id) throw issuerOfAnother();
-        const partner = await partners.update(params.client_id, toChange(body), deps.nowMs());
+        const partner = await partners.update(params.client_id, await toChange(body, deps), deps.nowMs());
         if (partner === "absent") throw partnerAbsent();
-        if (partner === "issuer_taken") throw issuerTaken();
+        if (typeof partner === "string") throw alreadyTaken(partner);
         deps.log.info("partner updated", { client_id: partner.clientId, fields: Object.keys(body).join(" "), status: partner.status });
         return { status: 200, headers: NO_STORE, body: { partner: partnerView(partner) } };
       },
@@ -89,19 +110,19 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
   ];
 }
 
-/** The secret is given out here and nowhere else: only its keyed hash is kept. @throws Problem 409. */
+/** The secret is given out here and nowhere else: only its keyed hash is kept. One that would not be taken is not made. @throws Problem 409, 422. */
 export async function createPartner(
   fields: z.output<typeof createPartnerBody>,
   deps: AdminDeps,
-): Promise<{ readonly partner: Partner; readonly clientSecret: string }> {
+): Promise<{ readonly partner: Partner; readonly clientSecret: string | undefined }> {
   const clientId = newClientId();
-  const clientSecret = newClientSecret();
+  const clientSecret = fields.token_endpoint_auth_method === "client_secret" ? newClientSecret() : undefined;
   const created: NewPartner = {
     clientId,
     name: fields.name,
     issuer: fields.issuer ?? clientId,
     audience: fields.audience ?? deps.issuer,
-    jwks: publicJwks(fields.jwks),
+    ...(await keySource(fields, deps)),
     subjectNamespace: fields.subject_namespace,
     replay: fields.replay,
     assertionLifetimeSecondsMax: fields.assertion_lifetime_seconds_max,
@@ -110,13 +131,26 @@ export async function createPartner(
     allowedAlgorithms: fields.allowed_algorithms,
     allowedGrants: fields.allowed_grants,
     allowedScopes: fields.allowed_scopes,
-    tokenEndpointAuthMethod: "client_secret",
-    secret: { secretId: newSecretId(), ...deps.masterKeys.hashSecret(clientSecret) },
+    tokenEndpointAuthMethod: fields.token_endpoint_auth_method,
+    secret: clientSecret === undefined ? undefined : { secretId: newSecretId(), ...deps.masterKeys.hashSecret(clientSecret) },
   };
   const partner = await deps.partners.create(created, deps.nowMs());
-  if (partner === "issuer_taken") throw issuerTaken();
+  if (typeof partner === "string") throw alreadyTaken(partner);
   deps.log.info("partner created", { client_id: clientId });
   return { partner, clientSecret };
+}
+
+/** Where the partner's keys are, one or the other. @throws Problem 422. */
+async function keySource(
+  fields: { readonly jwks?: unknown; readonly jwks_uri?: string | undefined },
+  { outbound }: AdminDeps,
+): Promise<Pick<NewPartner, "jwks" | "jwksUri">> {
+  if (fields.jwks_uri === undefined) return { jwks: publicJwks(fields.jwks), jwksUri: null };
+  const url = outbound.parseUrl(fields.jwks_uri);
+  if (!url.ok) throw invalidField("jwks_uri", url.fault.sentence);
+  const fault = await outbound.checkHost(url.value);
+  if (fault !== undefined) throw invalidField("jwks_uri", fault.sentence);
+  return { jwks: null, jwksUri: url.value.href };
 }
 
 /** What is kept of a key set: the keys that intake took, as it took them. */
@@ -126,13 +160,15 @@ function publicJwks(jwks: unknown): { keys: object[] } {
   return { keys: intake.value.used.map(({ kid, algorithm, jwk }) => ({ ...jwk, ...(kid === undefined ? {} : { kid }), alg: algorithm })) };
 }
 
-function toChange(body: z.output<typeof updatePartnerBody>): PartnerChange {
+async function toChange(body: z.output<typeof updatePartnerBody>, deps: AdminDeps): Promise<PartnerChange> {
+  const source = body.jwks === undefined && body.jwks_uri === undefined ? undefined : await keySource(body, deps);
   const change: Record<keyof PartnerChange, unknown> = {
     name: body.name,
     status: body.status,
     issuer: body.issuer,
     audience: body.audience,
-    jwks: body.jwks === undefined ? undefined : publicJwks(body.jwks),
+    jwks: source?.jwks,
+    jwksUri: source?.jwksUri,
     subjectNamespace: body.subject_namespace,
     replay: body.replay,
     assertionLifetimeSecondsMax: body.assertion_lifetime_seconds_max,
@@ -141,7 +177,7 @@ function toChange(body: z.output<typeof updatePartnerBody>): PartnerChange {
     allowedAlgorithms: body.allowed_algorithms,
     allowedGrants: body.allowed_grants,
     allowedScopes: body.allowed_scopes,
-    tokenEndpointAuthMethod: undefined,
+    tokenEndpointAuthMethod: body.token_endpoint_auth_method,
   };
   return Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
 }
@@ -151,12 +187,16 @@ export function partnerAbsent(): Problem {
 }
 
 function issuerOfAnother(): Problem {
-  const message = "must not be another partner's client id";
-  return new Problem(422, `issuer: ${message}`, { fields: [{ field: "issuer", message }] });
+  return invalidField("issuer", "must not be another partner's client id");
 }
 
-function issuerTaken(): Problem {
-  return new Problem(409, "issuer belongs to another partner; two partners with one issuer would be one tenant.");
+function invalidField(field: string, message: string): Problem {
+  return new Problem(422, `${field}: ${message}`, { fields: [{ field, message }] });
+}
+
+function alreadyTaken(taken: Taken): Problem {
+  const field = taken === "issuer_taken" ? "issuer" : "jwks_uri";
+  return new Problem(409, `${field} belongs to another partner; two partners with one ${field} would be one tenant.`);
 }
 
 function partnerView(partner: Partner) {
@@ -167,6 +207,7 @@ function partnerView(partner: Partner) {
     issuer: partner.issuer,
     audience: partner.audience,
     jwks: partner.jwks,
+    jwks_uri: partner.jwksUri,
     subject_namespace: partner.subjectNamespace,
     replay: partner.replay,
     assertion_lifetime_seconds_max: partner.assertionLifetimeSecondsMax,

@@ -54,7 +54,7 @@ async function makeDemoPartner(deps: Deps): Promise<DemoPartner> {
     jwks: { keys: [{ ...jwk, kid: KID, alg: "RS256", use: "sig" }] },
     allowed_grants: ["token-exchange", "client_credentials"],
   });
-  const { partner, clientSecret } = await createPartner(fields, adminDeps(deps));
+  const { partner, clientSecret = "" } = await createPartner(fields, adminDeps(deps));
   return writeDemoPartner(dataDir, { clientId: partner.clientId, clientSecret, audience: publicUrl, kid: KID });
 }
 

@@ -11,6 +11,7 @@ export interface AuthPorts {
   readonly partners: Pick<PartnerStore, "find">;
   readonly findKey: (kid: string) => AccessTokenKey | undefined;
   readonly nowMs: () => number;
+  readonly restoredAtSeconds: number | undefined;
 }
 
 export type Authenticate = (auth: RouteAuth, authorization: readonly string[]) => Promise<{ readonly partnerId: string }>;
@@ -33,11 +34,12 @@ export function authenticator(ports: AuthPorts): Authenticate {
 }
 
 async function authenticateServiceAccount(token: string, scope: Scope, ports: AuthPorts): Promise<string> {
-  const expected = { issuer: ports.issuer, resource: ports.resource, nowSeconds: ports.nowMs() / 1000 };
+  const { issuer, resource, restoredAtSeconds } = ports;
+  const expected = { issuer, resource, restoredAtSeconds, nowSeconds: ports.nowMs() / 1000 };
   const validated = validateAccessToken(token, expected, ports.findKey);
   if (!validated.ok) {
     throw invalidToken(
-      validated.fault.code === "token_expired"
+      ["token_expired", "token_before_restore"].includes(validated.fault.code)
         ? "The access token has expired; exchange for a new one."
         : "This is not an access token of this server, or it was changed on its way.",
     );

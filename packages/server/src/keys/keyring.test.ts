@@ -17,7 +17,7 @@ const newMasterKeys = () => new MasterKeys([randomBytes(MASTER_KEY_BYTES)]);
 function memoryStore(keys: StoredSigningKey[] = []): SigningKeyStore & { readonly keys: StoredSigningKey[] } {
   return {
     keys,
-    list: () => Promise.resolve([...keys]),
+    list: () => Promise.resolve(keys.map((key) => ({ ...key, createdAtMs: NOW_MS }))),
     addIfAbsent(key) {
       if (!keys.some((other) => other.algorithm === key.algorithm && other.state === key.state)) keys.push(key);
       return Promise.resolve();

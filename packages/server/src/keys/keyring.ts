@@ -1,9 +1,10 @@
-import { createHash, createPrivateKey, type KeyObject } from "node:crypto";
+import { createPrivateKey, type KeyObject } from "node:crypto";
 import type { AccessTokenAlgorithm, AccessTokenKey, Signer } from "@cambist/protocol";
 import type { SigningKeyStore, StoredSigningKey } from "../storage/store.ts";
 import { newKeyPair } from "./key-pair.ts";
 import type { MasterKeys } from "./master-key.ts";
 import { signJws, verifierFor } from "./signature.ts";
+import { thumbprint } from "./thumbprint.ts";
 
 /** Our own signing keys: what we sign with, what we publish, and what our tokens are checked by. */
 export interface Keyring {
@@ -85,10 +86,4 @@ function openPrivateKey(key: StoredSigningKey, masterKeys: MasterKeys): KeyObjec
 
 function sealContext(kid: string): string {
   return `signing key ${kid}`;
-}
-
-/** RFC 7638 §3: SHA-256 over the required members in lexicographic order. */
-function thumbprint(jwk: { kty?: string; crv?: string; x?: string; y?: string; n?: string; e?: string }): string {
-  const required = jwk.kty === "RSA" ? { e: jwk.e, kty: jwk.kty, n: jwk.n } : { crv: jwk.crv, kty: jwk.kty, x: jwk.x, y: jwk.y };
-  return createHash("sha256").update(JSON.stringify(required)).digest("base64url");
 }

@@ -1,5 +1,5 @@
 import { constants, createPublicKey, type KeyObject, sign, verify, type VerifyKeyObjectInput } from "node:crypto";
-import type { AccessTokenAlgorithm, SubjectTokenAlgorithm } from "@cambist/protocol";
+import { type AccessTokenAlgorithm, type PartnerKey, type SubjectTokenAlgorithm, takeInJwks } from "@cambist/protocol";
 
 /** Bytes of r and of s (RFC 7518 §3.4). */
 const ECDSA_HALF_BYTES = { ES256: 32, ES384: 48 } as const;
@@ -29,6 +29,12 @@ export function verifierFor(algorithm: SubjectTokenAlgorithm | AccessTokenAlgori
     case "EdDSA":
       return (input, signature) => check(null, input, key, signature);
   }
+}
+
+/** The verifiers of a key set: of what intake takes, and none where the set is no set. */
+export function verifiersOf(jwks: unknown): readonly PartnerKey[] {
+  const intake = takeInJwks(jwks);
+  return intake.ok ? intake.value.used.map(({ kid, algorithm, jwk }) => ({ kid, algorithm, verify: verifierFor(algorithm, jwk) })) : [];
 }
 
 function check(digest: string | null, input: string, key: KeyObject | VerifyKeyObjectInput, signature: Uint8Array): boolean {

@@ -3,35 +3,43 @@ import type { ClientAuthentication, ExchangeFacts, TokenEndpointPorts } from "@c
 import { isClientId, newTokenId } from "../ids.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
-import { partnerKeys } from "../keys/partner-keys.ts";
+import type { PartnerKeys } from "../keys/partner-keys.ts";
 import type { Partner, Store } from "../storage/store.ts";
 
 export interface PortSources {
   readonly issuer: string;
   readonly resource: string;
-  readonly store: Pick<Store, "partners" | "exchanges">;
+  readonly store: Pick<Store, "partners" | "exchanges" | "restoredAtMs">;
+  readonly partnerKeys: PartnerKeys;
   readonly masterKeys: MasterKeys;
   readonly keyring: Keyring;
   readonly nowMs: () => number;
 }
 
 /** What the pure token endpoint asks of the outside, out of the parts of this server. */
-export function tokenEndpointPorts({ issuer, resource, store, masterKeys, keyring, nowMs }: PortSources): TokenEndpointPorts {
+export function tokenEndpointPorts({ issuer, resource, store, partnerKeys, masterKeys, keyring, nowMs }: PortSources): TokenEndpointPorts {
   return {
     issuer,
     resource,
     nowMs,
     newTokenId,
     sha256: (text) => createHash("sha256").update(text).digest(),
-    partnerKeys: (client) => partnerKeys(client as Partner), // the very object that authenticateClient gave out
+    restoredAtSeconds: store.restoredAtMs === undefined ? undefined : store.restoredAtMs / 1000,
+    partnerKeys: (client, kid) => partnerKeys.find(client as Partner, kid), // the very object that findClient or authenticateClient gave out
     issue: (request) => store.exchanges.issue(request),
     recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(withoutForeignId(facts), refusal),
     signer: () => keyring.signer(),
+    async findClient(clientId) {
+      const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
+      if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
+      return partner.status === "active" ? { ok: true, value: partner } : { ok: false, fault: { cause: "disabled" } };
+    },
     async authenticateClient(clientId, secret): Promise<ClientAuthentication> {
       const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
       const found = masterKeys.findSecret(secret, partner?.secrets ?? []); // the same work, whether or not there is such a partner
       const secretId = partner?.secrets[found]?.secretId;
       if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
+      if (partner.tokenEndpointAuthMethod !== "client_secret") return { ok: false, fault: { cause: "wrong_method" } };
       if (secretId === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
       if (partner.status !== "active") return { ok: false, fault: { cause: "disabled" } };
       return { ok: true, value: { client: partner, secretId } };

@@ -84,7 +84,7 @@ function refusalAnswer(refusal: Refusal, raw: RawRequest, deps: TokenRouteDeps, 
     headers: {
       ...NO_STORE,
       ...(wire.status === 401 && raw.authorization.length > 0 ? { "www-authenticate": 'Basic realm="cambist", charset="UTF-8"' } : {}),
-      ...(refusal.code === "temporarily_unavailable" ? { "retry-after": String(refusal.retryAfterSeconds) } : {}),
+      ...("retryAfterSeconds" in refusal ? { "retry-after": String(refusal.retryAfterSeconds) } : {}),
     },
     body: {
       error: wire.error,

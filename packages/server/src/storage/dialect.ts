@@ -1,5 +1,5 @@
 import type { Kysely, Transaction } from "kysely";
-import type { IssueRequest, IssueVerdict, Refusal, ExchangeFacts } from "@cambist/protocol";
+import type { IssueRequest, IssueVerdict, Refusal, ExchangeFacts, Spend } from "@cambist/protocol";
 import type { Schema } from "./schema.ts";
 
 /** Where the two databases differ, and nowhere else. */
@@ -38,6 +38,10 @@ export function subjectVerdict(row: SubjectRow): ExchangeVerdict {
   const entity = disabledEntity(row);
   if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
   return { code: "issued", subject: { kind: "user", userId: row.user_id, workspaceId: row.workspace_id, organizationId: row.org_id } };
+}
+
+export function replayVerdict({ token }: Spend): ExchangeVerdict {
+  return { code: "refused", refusal: { code: token === "subject_token" ? "token_replayed" : "client_assertion_replayed" } };
 }
 
 function disabledEntity(row: SubjectRow): "user" | "workspace" | "organization" | undefined {

@@ -6,6 +6,7 @@ import { migrate } from "./migrate.ts";
 import type { Store } from "./store.ts";
 import { accountStore } from "./tables/accounts.ts";
 import { exchangeStore } from "./tables/exchanges.ts";
+import { partnerJwksStore } from "./tables/partner-jwks.ts";
 import { partnerStore } from "./tables/partners.ts";
 import { signingKeyStore } from "./tables/signing-keys.ts";
 
@@ -17,16 +18,18 @@ export async function openStore(location: StoreLocation, onIdleError: (error: Er
     "sqlitePath" in location ? await sqliteDialect(location.sqlitePath) : await postgresDialect(location.postgresUrl, onIdleError);
   try {
     await migrate(dialect);
+    return storeOver(dialect, await readRestoredAtMs(dialect));
   } catch (thrown) {
     await dialect.close();
     throw thrown;
   }
-  return storeOver(dialect);
 }
 
-export function storeOver(dialect: Dialect): Store {
+export function storeOver(dialect: Dialect, restoredAtMs?: number): Store {
   return {
+    restoredAtMs,
     partners: partnerStore(dialect),
+    partnerJwks: partnerJwksStore(dialect),
     accounts: accountStore(dialect),
     signingKeys: signingKeyStore(dialect),
     exchanges: exchangeStore(dialect),
@@ -35,4 +38,9 @@ export function storeOver(dialect: Dialect): Store {
     },
     close: () => dialect.close(),
   };
+}
+
+async function readRestoredAtMs(dialect: Dialect): Promise<number | undefined> {
+  const row = await dialect.read((db) => db.selectFrom("store_state").select("value").where("name", "=", "restored_at").executeTakeFirst());
+  return row === undefined ? undefined : Number(row.value);
 }

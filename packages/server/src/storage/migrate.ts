@@ -3,11 +3,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
 import type { Dialect } from "./dialect.ts";
 import { first } from "./migrations/0001-first.ts";
+import { partnerJwks } from "./migrations/0002-partner-jwks.ts";
 
 type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 
 /** In the order in which they run. A name that has landed is never changed. */
-const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [["0001-first", first]];
+const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
+  ["0001-first", first],
+  ["0002-partner-jwks", partnerJwks],
+];
 
 const LEASE = "migrations";
 const LEASE_MS = 60_000;

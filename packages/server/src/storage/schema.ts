@@ -2,12 +2,14 @@
 export interface Schema {
   partners: PartnersTable;
   partner_secrets: PartnerSecretsTable;
+  partner_jwks: PartnerJwksTable;
   organizations: OrganizationsTable;
   workspaces: WorkspacesTable;
   users: UsersTable;
   signing_keys: SigningKeysTable;
   spent_tokens: SpentTokensTable;
   exchanges: ExchangesTable;
+  store_state: StoreStateTable;
   leases: LeasesTable;
   migrations: MigrationsTable;
 }
@@ -22,8 +24,9 @@ export interface PartnersTable {
   version: number;
   issuer: string;
   audience: string;
-  /** Public keys only. */
+  /** Public keys only; JSON null where they are behind `jwks_uri`. */
   jwks: string;
+  jwks_uri: string | null;
   /** The other settings of contract §9, JSON. */
   settings: string;
   created_at: number;
@@ -39,6 +42,19 @@ export interface PartnerSecretsTable {
   pepper_id: string;
   created_at: number;
   last_used_at: number | null;
+}
+
+/** The last good answer of a partner's `jwks_uri`, and the last bad one. */
+export interface PartnerJwksTable {
+  partner_id: string;
+  /** Where this came from: another one than the partner's now is not looked at. */
+  jwks_uri: string;
+  /** What became of each key of the set, JSON; public keys only. */
+  keys: string;
+  fetched_at: number | null;
+  fresh_until: number | null;
+  failed_at: number | null;
+  failure: string | null;
 }
 
 export interface OrganizationsTable {
@@ -118,6 +134,12 @@ export interface ExchangesTable {
   /** The `jti` of the access token. */
   token_id: string | null;
   address: string;
+}
+
+/** `restored_at`: when this store was put in place of another one, milliseconds. */
+export interface StoreStateTable {
+  name: "restored_at";
+  value: string;
 }
 
 export interface LeasesTable {

@@ -1,4 +1,4 @@
-import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal } from "@cambist/protocol";
+import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal, SubjectTokenAlgorithm } from "@cambist/protocol";
 
 /**
  * Everything that is kept, behind one interface on two databases. Every method that belongs to a partner takes the partner; an object
@@ -6,9 +6,15 @@ import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal } from 
  */
 export interface Store {
   readonly partners: PartnerStore;
+  readonly partnerJwks: PartnerJwksStore;
   readonly accounts: AccountStore;
   readonly signingKeys: SigningKeyStore;
   readonly exchanges: ExchangeStore;
+  /**
+   * When this store was last put back from a backup. What was spent or withdrawn between the backup and then is not in it: nothing
+   * that was signed until then may pass.
+   */
+  readonly restoredAtMs: number | undefined;
   /** Resolves when the database answers. */
   ping(): Promise<void>;
   close(): Promise<void>;
@@ -16,9 +22,7 @@ export interface Store {
 
 export type Status = "active" | "disabled";
 
-export interface PartnerSettings extends Omit<Client, "clientId" | "version" | "issuer" | "audience"> {
-  readonly tokenEndpointAuthMethod: "client_secret";
-}
+export type PartnerSettings = Omit<Client, "clientId" | "version" | "issuer" | "audience">;
 
 export interface PartnerSecret {
   readonly secretId: string;
@@ -34,21 +38,28 @@ export interface ListedSecret {
   readonly lastUsedAtMs: number | undefined;
 }
 
-export interface Partner extends Client, PartnerSettings {
+export interface Partner extends Client {
   readonly name: string;
   readonly status: Status;
-  /** The JWKS as it was registered, public members only. */
+  /** The JWKS as it was registered, public members only; null where the keys are behind `jwksUri`. */
   readonly jwks: unknown;
+  /** The normal form of the URL; null where the keys are in `jwks`. */
+  readonly jwksUri: string | null;
   readonly secrets: readonly PartnerSecret[];
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 }
 
-export interface NewPartner extends Omit<Client, "version">, PartnerSettings {
+export interface NewPartner extends Omit<Client, "version"> {
   readonly name: string;
   readonly jwks: unknown;
-  readonly secret: Omit<PartnerSecret, "createdAtMs">;
+  readonly jwksUri: string | null;
+  /** Absent where the partner authenticates otherwise. */
+  readonly secret: Omit<PartnerSecret, "createdAtMs"> | undefined;
 }
+
+/** What belongs to another partner already. */
+export type Taken = "issuer_taken" | "jwks_uri_taken";
 
 /** A list and where it goes on; `next` is absent at the end. */
 export interface Page<T> {
@@ -57,12 +68,12 @@ export interface Page<T> {
 }
 
 export interface PartnerStore {
-  /** The issuer is unique among partners: two partners with one would be one tenant. */
-  create(partner: NewPartner, nowMs: number): Promise<Partner | "issuer_taken">;
+  /** Issuer and JWKS URL are unique among partners: two partners with one would be one tenant. */
+  create(partner: NewPartner, nowMs: number): Promise<Partner | Taken>;
   /** The same object as long as the record does not change. */
   find(clientId: string): Promise<Partner | undefined>;
   list(page: { readonly after: string | undefined; readonly limit: number }): Promise<Page<Partner>>;
-  update(clientId: string, change: PartnerChange, nowMs: number): Promise<Partner | "absent" | "issuer_taken">;
+  update(clientId: string, change: PartnerChange, nowMs: number): Promise<Partner | "absent" | Taken>;
   listSecrets(clientId: string): Promise<readonly ListedSecret[]>;
   /** At most `countMax` live at once. */
   addSecret(clientId: string, secret: PartnerSecret, countMax: number): Promise<"added" | "absent" | "too_many">;
@@ -71,6 +82,41 @@ export interface PartnerStore {
 }
 
 export type PartnerChange = Partial<Omit<NewPartner, "clientId" | "secret"> & { readonly status: Status }>;
+
+/** What became of one key of a fetched set. Times are milliseconds since 1970. */
+export interface FetchedKey {
+  readonly kid: string | null;
+  /** RFC 7638; null where the key was refused. */
+  readonly thumbprint: string | null;
+  readonly algorithm: SubjectTokenAlgorithm | null;
+  /** `gone`: used once, and no longer in the set. */
+  readonly state: "used" | "refused" | "gone";
+  /** Why it was refused. */
+  readonly reason: string | null;
+  /** Public members as intake took them; null where it refused them. */
+  readonly jwk: Readonly<Record<string, unknown>> | null;
+  readonly firstSeenAtMs: number;
+  readonly lastSeenAtMs: number;
+}
+
+export interface FetchedJwks {
+  /** Of the last good answer, which may be an old one. */
+  readonly keys: readonly FetchedKey[];
+  readonly fetchedAtMs: number | undefined;
+  readonly freshUntilMs: number | undefined;
+  readonly failedAtMs: number | undefined;
+  readonly failure: string | undefined;
+}
+
+export interface PartnerJwksStore {
+  /** What was fetched from this URL for this partner. */
+  find(clientId: string, jwksUri: string): Promise<FetchedJwks | undefined>;
+  /**
+   * `change` may run more than once. Where the used keys are other ones afterwards, the partner's version moves, so that every node
+   * reads them at its next request. "outdated": the partner's URL is another one by now, and nothing was written.
+   */
+  update(clientId: string, jwksUri: string, change: (before: FetchedJwks | undefined) => FetchedJwks): Promise<"updated" | "outdated">;
+}
 
 export interface Entitlement {
   readonly billing_feature_id: string;
@@ -128,8 +174,12 @@ export interface StoredSigningKey {
   readonly sealingKeyId: string;
 }
 
+export interface ListedSigningKey extends StoredSigningKey {
+  readonly createdAtMs: number;
+}
+
 export interface SigningKeyStore {
-  list(): Promise<readonly StoredSigningKey[]>;
+  list(): Promise<readonly ListedSigningKey[]>;
   /** Does nothing where the algorithm has a key in that state: of several nodes that start at once, one key wins. */
   addIfAbsent(key: StoredSigningKey, nowMs: number): Promise<void>;
 }

@@ -5,6 +5,9 @@ export interface Metrics {
   observeRequest(operationId: string, status: number, durationMs: number): void;
   /** `cause` is a refusal code, or empty. */
   countExchange(outcome: "granted" | "refused", cause: string): void;
+  /** `outcome` is "fetched", or why there was nothing to fetch. */
+  countJwksFetch(outcome: string): void;
+  countKeysVanished(): void;
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
@@ -24,6 +27,17 @@ export function openMetrics(): Metrics {
     labelNames: ["outcome", "cause"] as const,
     registers: [registry],
   });
+  const jwksFetches = new Counter({
+    name: "cambist_jwks_fetches_total",
+    help: "Fetches of partners' key sets by outcome: fetched, or the kind of failure.",
+    labelNames: ["outcome"] as const,
+    registers: [registry],
+  });
+  const keysVanished = new Counter({
+    name: "cambist_jwks_keys_vanished_total",
+    help: "Times that a partner's keys went from its set without one that was known taking their place.",
+    registers: [registry],
+  });
   // looking a label set up by its values costs more than counting; the sets are few, and found again by name
   const observers = new Map<string, { observe(seconds: number): void }>();
   return {
@@ -34,6 +48,8 @@ export function openMetrics(): Metrics {
       observer.observe(durationMs / 1000);
     },
     countExchange: (outcome, cause) => exchanges.inc({ outcome, cause }),
+    countJwksFetch: (outcome) => jwksFetches.inc({ outcome }),
+    countKeysVanished: () => keysVanished.inc(),
     render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   };
 }

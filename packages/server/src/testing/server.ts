@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { connect } from "node:net";
 import { type App, createApp } from "../app.ts";
 import type { Config } from "../config.ts";
-import { type Deps, openDeps } from "../deps.ts";
+import { type Deps, type DepsOverrides, openDeps } from "../deps.ts";
 import { openLog } from "../telemetry/log.ts";
 import { createTestDatabase, type DialectName, type TestDatabase } from "./database.ts";
 import { makeTestKey, type Part, signJwt, type TestKey } from "./jwt.ts";
@@ -36,19 +36,24 @@ export interface Reply {
   readonly json: Record<string, any>; // oxlint-disable-line typescript/no-explicit-any -- tests look into every shape
 }
 
+/** `network`: a resolver and certificates of the test's own. */
+export interface TestOverrides extends Partial<Config> {
+  readonly network?: DepsOverrides["network"] | undefined;
+}
+
 /** @param route changes the way to PostgreSQL, so that a test may stand in it. */
 export async function startTestServer(
   dialect: DialectName,
-  overrides: Partial<Config> = {},
+  { network, ...overrides }: TestOverrides = {},
   route: (postgresUrl: string) => string = (url) => url,
 ): Promise<TestServer> {
   const database = await createTestDatabase(dialect);
   const routed = "postgresUrl" in database.location ? { databaseUrl: route(database.location.postgresUrl) } : {};
-  const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides });
+  const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides, network });
   return { ...server, stop: () => server.stop().then(() => database.drop()) };
 }
 
-async function startNode(database: TestDatabase, overrides: Partial<Config>): Promise<TestServer> {
+async function startNode(database: TestDatabase, { network, ...overrides }: TestOverrides): Promise<TestServer> {
   const logLines: string[] = [];
   const clock = { offsetMs: 0 };
   const sqlitePath = "sqlitePath" in database.location ? database.location.sqlitePath : undefined;
@@ -63,10 +68,12 @@ async function startNode(database: TestDatabase, overrides: Partial<Config>): Pr
     operatorToken: OPERATOR_TOKEN,
     signingAlgorithm: "ES256",
     logLevel: "debug",
+    jwksAllowHosts: new Set(),
     ...overrides,
   };
   const nowMs = () => Date.now() + clock.offsetMs;
-  const deps = await openDeps(config, { log: openLog("debug", { write: (line) => void logLines.push(line) }), nowMs });
+  const log = openLog("debug", { write: (line) => void logLines.push(line) });
+  const deps = await openDeps(config, { log, nowMs, ...(network === undefined ? {} : { network }) });
   const app = createApp(deps);
   const port = await app.start();
   return {
@@ -78,7 +85,7 @@ async function startNode(database: TestDatabase, overrides: Partial<Config>): Pr
     logLines,
     clock,
     nowSeconds: () => Math.floor(nowMs() / 1000),
-    startSecondNode: () => startNode(database, overrides),
+    startSecondNode: () => startNode(database, { ...overrides, network }),
     stop: () => app.stop(),
   };
 }

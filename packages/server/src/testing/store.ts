@@ -24,7 +24,7 @@ export async function openTestStore(dialect: DialectName): Promise<TestStore> {
     nodes,
     async createPartner(changes = {}) {
       const created = await nodes[0].partners.create(newPartner(changes), NOW);
-      if (created === "issuer_taken") throw new Error("issuer taken");
+      if (typeof created === "string") throw new Error(created);
       return created;
     },
     race: (operation) =>
@@ -47,6 +47,7 @@ export function newPartner(changes: Partial<NewPartner> = {}): NewPartner {
     issuer: clientId,
     audience: "https://cambist.test",
     jwks: { keys: [] },
+    jwksUri: null,
     subjectNamespace: "user_id",
     replay: "single_use",
     assertionLifetimeSecondsMax: 3600,
@@ -99,7 +100,7 @@ export function issueRequest(partner: Partner, principal: Principal, key: Uint8A
   return {
     client: partner,
     principal,
-    spend: key && { key, expiresAtMs: NOW + 60_000 },
+    spends: key === undefined ? [] : [{ token: "subject_token", key, expiresAtMs: NOW + 60_000 }],
     facts: facts({ clientId: partner.clientId, partnerId: partner.clientId }),
   };
 }

@@ -1,6 +1,6 @@
-import type { Principal } from "@cambist/protocol";
+import type { Principal, Spend } from "@cambist/protocol";
 import type { Pool, PoolClient } from "pg";
-import { type ExchangeJob, type ExchangeVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
+import { type ExchangeJob, type ExchangeVerdict, replayVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
 import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
 
 type Issue = Extract<ExchangeJob, { kind: "issue" }>;
@@ -34,7 +34,8 @@ async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Pro
     if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
     return principal.kind === "service_account" ? { code: "issued", subject: principal } : (subjects.get(subjectKey(job)) ?? UNKNOWN);
   });
-  await spendOnce(connection, jobs, verdicts);
+  const spendsMax = Math.max(0, ...issues.map((job) => job.request.spends.length));
+  for (let turn = 0; turn < spendsMax; turn++) await spendOnce(connection, jobs, verdicts, turn);
   await record(connection, jobs, verdicts);
   await touchSecrets(connection, jobs);
   return verdicts;
@@ -93,16 +94,19 @@ async function readSubjects(connection: PoolClient, issues: readonly Issue[]): P
   return new Map(found.rows.map((row) => [row.key, subjectVerdict(row)]));
 }
 
-/** One INSERT decides for all: of two jobs with one key the first gets the row, be they in this batch or on two nodes. */
-async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[]): Promise<void> {
-  const claims = new Map<string, { partnerId: string; key: Uint8Array; expiresAtMs: number; indexes: number[] }>();
+/**
+ * What each job spends in this turn, its first thing or its second: one INSERT decides for all. Of two jobs with one key the first gets
+ * the row, be they in this batch or on two nodes.
+ */
+async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[], turn: number): Promise<void> {
+  const claims = new Map<string, { partnerId: string; spend: Spend; indexes: number[] }>();
   for (const [index, job] of jobs.entries()) {
-    if (job.kind !== "issue" || job.request.spend === undefined || verdicts[index]?.code !== "issued") continue;
-    const { key, expiresAtMs } = job.request.spend;
+    const spend = job.kind === "issue" ? job.request.spends[turn] : undefined;
+    if (job.kind !== "issue" || spend === undefined || verdicts[index]?.code !== "issued") continue;
     const partnerId = job.request.client.clientId;
-    const name = spendName(partnerId, key);
+    const name = spendName(partnerId, spend.key);
     const claim = claims.get(name);
-    if (claim === undefined) claims.set(name, { partnerId, key, expiresAtMs, indexes: [index] });
+    if (claim === undefined) claims.set(name, { partnerId, spend, indexes: [index] });
     else claim.indexes.push(index);
   }
   if (claims.size === 0) return;
@@ -114,14 +118,15 @@ async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], v
            RETURNING partner_id, spend_key`,
     values: [
       sorted.map(([, claim]) => claim.partnerId),
-      sorted.map(([, claim]) => claim.key),
-      sorted.map(([, claim]) => claim.expiresAtMs),
+      sorted.map(([, claim]) => claim.spend.key),
+      sorted.map(([, claim]) => claim.spend.expiresAtMs),
     ],
   });
   const won = new Set(inserted.rows.map((row) => spendName(row.partner_id, row.spend_key)));
   for (const [name, claim] of sorted) {
     for (const index of won.has(name) ? claim.indexes.slice(1) : claim.indexes) {
-      verdicts[index] = { code: "refused", refusal: { code: "token_replayed" } };
+      const job = jobs[index];
+      if (job?.kind === "issue") verdicts[index] = replayVerdict(job.request.spends[turn] as Spend);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Principal, StoreUnavailable } from "@cambist/protocol";
-import { type Dialect, type ExchangeJob, type ExchangeVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
+import { type Dialect, type ExchangeJob, type ExchangeVerdict, replayVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
 import { EXCHANGE_COLUMNS, exchangeRow } from "../exchange-row.ts";
 import { isSqliteBusy, isSqliteFault, isSqliteUniqueViolation, openSqlite, type SqliteDatabase } from "./sqlite-driver.ts";
 import { kyselyOverSqlite } from "./sqlite-kysely.ts";
@@ -116,12 +116,13 @@ function prepareHotPath(database: SqliteDatabase) {
       record.run(...exchangeRow(job.facts, job.refusal));
       return { code: "recorded" };
     }
-    const { client, principal, spend: once, facts } = job.request;
+    const { client, principal, spends, facts } = job.request;
     if (!versions.has(client.clientId)) versions.set(client.clientId, findPartnerVersion(client.clientId));
     if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
     let verdict = findSubject(client.clientId, principal);
-    if (verdict.code === "issued" && once !== undefined && spend.run(client.clientId, once.key, once.expiresAtMs).changes === 0) {
-      verdict = { code: "refused", refusal: { code: "token_replayed" } };
+    if (verdict.code === "issued") {
+      const replayed = spends.find((once) => spend.run(client.clientId, once.key, once.expiresAtMs).changes === 0);
+      if (replayed !== undefined) verdict = replayVerdict(replayed);
     }
     record.run(...exchangeRow(facts, verdict.code === "refused" ? verdict.refusal : undefined));
     return verdict;

@@ -1,7 +1,7 @@
 import type { Kysely, Selectable, Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
-import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore } from "../store.ts";
+import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
 import { partnerSecrets, secretRow } from "./partner-secrets.ts";
 
 const CACHED_PARTNERS_MAX = 10_000;
@@ -22,27 +22,33 @@ export function partnerStore(dialect: Dialect): PartnerStore {
     return partner;
   }
 
+  /** The database decides who of two was first. Which of the two columns it was about stands in its message. */
+  async function unlessTaken<T>(work: () => Promise<T>): Promise<T | Taken> {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (!dialect.isUniqueViolation(thrown)) throw thrown;
+      return thrown instanceof Error && thrown.message.includes("jwks_uri") ? "jwks_uri_taken" : "issuer_taken";
+    }
+  }
+
   return {
     find,
-    create: (partner, nowMs) => dialect.write((db) => createPartner(db, partner, nowMs)),
+    create: (partner, nowMs) => unlessTaken(() => dialect.write((db) => createPartner(db, partner, nowMs))),
     list: (page) => dialect.read((db) => listPartners(db, page)),
-    async update(clientId, change, nowMs) {
-      try {
+    update: (clientId, change, nowMs) =>
+      unlessTaken(async () => {
         for (;;) {
           const updated = await dialect.write((db) => updatePartner(db, clientId, change, nowMs));
           if (updated !== "collided") return updated;
         }
-      } catch (thrown) {
-        if (dialect.isUniqueViolation(thrown)) return "issuer_taken";
-        throw thrown;
-      }
-    },
+      }),
     ...partnerSecrets(dialect),
   };
 }
 
-async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner | "issuer_taken"> {
-  const inserted = await db
+async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner> {
+  await db
     .insertInto("partners")
     .values({
       client_id: partner.clientId,
@@ -52,22 +58,22 @@ async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs
       issuer: partner.issuer,
       audience: partner.audience,
       jwks: JSON.stringify(partner.jwks),
+      jwks_uri: partner.jwksUri,
       settings: JSON.stringify(settingsOf(partner)),
       created_at: nowMs,
       updated_at: nowMs,
     })
-    .onConflict((conflict) => conflict.column("issuer").doNothing())
-    .returning("client_id")
-    .executeTakeFirst();
-  if (inserted === undefined) return "issuer_taken";
-  await db
-    .insertInto("partner_secrets")
-    .values(secretRow(partner.clientId, { ...partner.secret, createdAtMs: nowMs }))
     .execute();
+  if (partner.secret !== undefined) {
+    await db
+      .insertInto("partner_secrets")
+      .values(secretRow(partner.clientId, { ...partner.secret, createdAtMs: nowMs }))
+      .execute();
+  }
   return (await readPartner(db, partner.clientId)) as Partner;
 }
 
-/** The version in the condition keeps two writers from overwriting each other's change; the unique issuer is left to the database. */
+/** The version in the condition keeps two writers from overwriting each other's change. */
 async function updatePartner(
   db: Transaction<Schema>,
   clientId: string,
@@ -85,6 +91,7 @@ async function updatePartner(
       issuer: after.issuer,
       audience: after.audience,
       jwks: JSON.stringify(after.jwks),
+      jwks_uri: after.jwksUri,
       settings: JSON.stringify(settingsOf(after)),
       version: before.version + 1,
       updated_at: nowMs,
@@ -148,6 +155,7 @@ function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecr
     issuer: row.issuer,
     audience: row.audience,
     jwks: JSON.parse(row.jwks) as unknown,
+    jwksUri: row.jwks_uri,
     secrets,
     createdAtMs: row.created_at,
     updatedAtMs: row.updated_at,

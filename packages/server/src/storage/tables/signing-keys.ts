@@ -13,6 +13,7 @@ export function signingKeyStore(dialect: Dialect): SigningKeyStore {
           publicJwk: JSON.parse(row.public_jwk) as Record<string, unknown>,
           sealedPrivateKey: row.private_key_sealed,
           sealingKeyId: row.sealing_key_id,
+          createdAtMs: row.created_at,
         }));
       }),
 

@@ -1,0 +1,88 @@
+import { describeKeyFault, takeInJwks } from "@cambist/protocol";
+import { defineRoute, type Route } from "../http/route.ts";
+import type { FetchedJwks, Partner } from "../storage/store.ts";
+import { type AdminDeps, clientIdParams, partnerAbsent } from "./partners.ts";
+
+const OPERATOR = { kind: "operator" } as const;
+const NO_STORE = { "cache-control": "no-store" };
+
+/** What an operator can see of a partner's keys, and do about them (contract §9). */
+export function partnerKeyRoutes(deps: AdminDeps): Route[] {
+  return [
+    defineRoute({
+      operationId: "getPartnerKeys",
+      method: "GET",
+      path: "/admin/v1/partners/:client_id/keys",
+      auth: OPERATOR,
+      params: clientIdParams,
+      handle: async ({ params }) => ({
+        status: 200,
+        headers: NO_STORE,
+        body: await keyReport(await requirePartner(params.client_id, deps), deps),
+      }),
+    }),
+    defineRoute({
+      operationId: "refreshPartnerKeys",
+      method: "POST",
+      path: "/admin/v1/partners/:client_id/keys/refresh",
+      auth: OPERATOR,
+      params: clientIdParams,
+      async handle({ params }) {
+        const partner = await requirePartner(params.client_id, deps);
+        await deps.partnerKeys.refresh(partner);
+        return { status: 200, headers: NO_STORE, body: await keyReport(partner, deps) };
+      },
+    }),
+  ];
+}
+
+async function requirePartner(clientId: string, { partners }: AdminDeps): Promise<Partner> {
+  const partner = await partners.find(clientId);
+  if (partner === undefined) throw partnerAbsent();
+  return partner;
+}
+
+async function keyReport(partner: Partner, { partnerJwks }: AdminDeps): Promise<Record<string, unknown>> {
+  if (partner.jwksUri === null) return { client_id: partner.clientId, source: "jwks", keys: registeredKeys(partner.jwks) };
+  const fetched = await partnerJwks.find(partner.clientId, partner.jwksUri);
+  return { client_id: partner.clientId, source: "jwks_uri", jwks_uri: partner.jwksUri, ...fetchReport(fetched) };
+}
+
+/** `failing`: the latest attempt failed, and what is used, if anything, is from before. */
+function fetchReport(fetched: FetchedJwks | undefined): Record<string, unknown> {
+  const { fetchedAtMs, freshUntilMs, failedAtMs, failure, keys = [] } = fetched ?? {};
+  return {
+    failing: failedAtMs !== undefined && failedAtMs > (fetchedAtMs ?? 0),
+    last_fetch_at: time(fetchedAtMs),
+    fresh_until: time(freshUntilMs),
+    last_failure_at: time(failedAtMs),
+    last_failure: failure ?? null,
+    keys: keys.map((key) => ({
+      kid: key.kid,
+      algorithm: key.algorithm,
+      thumbprint: key.thumbprint,
+      state: key.state,
+      reason: key.reason,
+      first_seen_at: time(key.firstSeenAtMs),
+      last_seen_at: time(key.lastSeenAtMs),
+    })),
+  };
+}
+
+/** Registration has refused a set with a key that cannot be used: what it took is used. */
+function registeredKeys(jwks: unknown): Record<string, unknown>[] {
+  const intake = takeInJwks(jwks);
+  if (!intake.ok) return [];
+  const used = intake.value.used.map((key) => ({ kid: key.kid ?? null, algorithm: key.algorithm, state: "used", reason: null }));
+  const refused = intake.value.refused.map((key) => ({
+    kid: key.kid ?? null,
+    algorithm: null,
+    state: "refused",
+    reason: describeKeyFault(key.fault),
+  }));
+  return [...used, ...refused];
+}
+
+function time(ms: number | undefined): string | null {
+  return ms === undefined ? null : new Date(ms).toISOString();
+}

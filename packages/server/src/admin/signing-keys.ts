@@ -1,0 +1,25 @@
+import { defineRoute, type Route } from "../http/route.ts";
+import type { AdminDeps } from "./partners.ts";
+
+/** Our own signing keys (contract §9): which there are, never the private halves. */
+export function signingKeyRoutes({ signingKeys, keyring }: AdminDeps): Route[] {
+  return [
+    defineRoute({
+      operationId: "listSigningKeys",
+      method: "GET",
+      path: "/admin/v1/keys",
+      auth: { kind: "operator" },
+      async handle() {
+        const signs = keyring.signer().kid;
+        const keys = (await signingKeys.list()).map((key) => ({
+          kid: key.kid,
+          algorithm: key.algorithm,
+          state: key.state,
+          signs: key.kid === signs,
+          created_at: new Date(key.createdAtMs).toISOString(),
+        }));
+        return { status: 200, headers: { "cache-control": "no-store" }, body: { keys } };
+      },
+    }),
+  ];
+}
