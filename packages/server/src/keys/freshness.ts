@@ -19,10 +19,9 @@ function statedSeconds(headers: OutboundAnswer["headers"]): number | undefined {
   if (named.includes("no-store") || named.some((directive) => /^no-cache(?:=|$)/.test(directive))) return 0;
   const maxAge = named.map((directive) => /^max-age="?(\d+)"?$/.exec(directive)?.[1]).find((value) => value !== undefined);
   if (maxAge !== undefined) return Number(maxAge) - wholeNumber(headers.age);
-  const expires = Date.parse(headers.expires ?? "");
-  const date = Date.parse(headers.date ?? "");
-  if (headers.expires !== undefined && Number.isNaN(expires)) return 0; // RFC 9111 §5.3: an invalid date is one in the past
-  return Number.isNaN(expires) || Number.isNaN(date) ? undefined : (expires - date) / 1000;
+  if (headers.expires === undefined) return undefined;
+  const seconds = (Date.parse(headers.expires) - Date.parse(headers.date ?? "")) / 1000;
+  return Number.isNaN(seconds) ? 0 : seconds; // RFC 9111 §5.3: an invalid date is one in the past
 }
 
 function wholeNumber(text: string | undefined): number {

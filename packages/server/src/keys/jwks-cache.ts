@@ -103,7 +103,7 @@ export class JwksCache {
   /** A fetch that is under way may bring the key. Only one that began before the token came may have begun before the key was there. */
   private async askForKid(owner: JwksOwner, entry: Entry, kid: string | undefined, askedAtMs: number): Promise<void> {
     await entry.fetching;
-    if (hasKey(entry, kid) || entry.attemptedAtMs > askedAtMs) return;
+    if (hasKey(entry, kid) || entry.attemptedAtMs >= askedAtMs) return;
     if (this.ports.nowMs() - entry.askedForKidAtMs < COOLDOWN_MS) {
       await entry.fetching; // another's question, asked while we waited
       return;
