@@ -1,7 +1,7 @@
 import { SUBJECT_TOKEN_ALGORITHMS } from "../constants.ts";
 import { type GateRules, type Jws, parseClaims, parseJws } from "../jwt/gate.ts";
 import type { Client, TokenEndpointPorts } from "../ports.ts";
-import type { GateFault, Refusal } from "../refusals.ts";
+import type { GateFault, JwtFault, Refusal, SignatureFault } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { type PartnerJwt, validatePartnerJwt } from "./partner-jwt.ts";
 
@@ -44,17 +44,21 @@ export async function validateClientAssertion(
   const validated = await validatePartnerJwt(jws, client, { issuer: clientId, audience: ports.issuer, nowSeconds }, ports);
   if (validated.ok) return validated;
   const { fault } = validated;
-  switch (fault.code) {
-    case "partner_keys_unavailable":
-      return fail(fault);
-    case "partner_keys_missing":
-    case "jwt_kid_missing":
-    case "jwt_kid_unknown":
-    case "jwt_algorithm_not_of_key":
-    case "jwt_algorithm_not_allowed":
-    case "jwt_signature_invalid":
-      return fail({ code: "client_not_authenticated", cause: fault.code });
-    default:
-      return fail({ code: "client_assertion_invalid", fault });
-  }
+  if (fault.code === "partner_keys_unavailable") return fail(fault);
+  return fail(
+    isSignatureFault(fault) ? { code: "client_not_authenticated", cause: fault.code } : { code: "client_assertion_invalid", fault },
+  );
+}
+
+const SIGNATURE_FAULTS: { readonly [Code in SignatureFault["code"]]: true } = {
+  partner_keys_missing: true,
+  jwt_kid_missing: true,
+  jwt_kid_unknown: true,
+  jwt_algorithm_not_of_key: true,
+  jwt_algorithm_not_allowed: true,
+  jwt_signature_invalid: true,
+};
+
+function isSignatureFault(fault: JwtFault): fault is SignatureFault {
+  return Object.hasOwn(SIGNATURE_FAULTS, fault.code);
 }

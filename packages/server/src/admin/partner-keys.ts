@@ -1,7 +1,8 @@
 import { describeKeyFault, takeInJwks } from "@cambist/protocol";
 import { defineRoute, type Route } from "../http/route.ts";
 import type { FetchedJwks, Partner } from "../storage/store.ts";
-import { type AdminDeps, clientIdParams, partnerAbsent } from "./partners.ts";
+import { type AdminDeps, partnerAbsent } from "./partner-record.ts";
+import { clientIdParams } from "./partners.ts";
 
 const OPERATOR = { kind: "operator" } as const;
 const NO_STORE = { "cache-control": "no-store" };

@@ -2,7 +2,8 @@ import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { isSecretId, newClientSecret, newSecretId } from "../ids.ts";
-import { type AdminDeps, clientIdParams, partnerAbsent } from "./partners.ts";
+import { type AdminDeps, partnerAbsent } from "./partner-record.ts";
+import { clientIdParams } from "./partners.ts";
 
 /** One in use and its successor. */
 const SECRETS_MAX = 2;

@@ -1,5 +1,5 @@
 import { defineRoute, type Route } from "../http/route.ts";
-import type { AdminDeps } from "./partners.ts";
+import type { AdminDeps } from "./partner-record.ts";
 
 /** Our own signing keys (contract §9): which there are, never the private halves. */
 export function signingKeyRoutes({ signingKeys, keyring }: AdminDeps): Route[] {

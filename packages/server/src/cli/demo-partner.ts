@@ -1,8 +1,8 @@
 import { createPublicKey } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createPartner } from "../admin/partners.ts";
 import { createPartnerBody } from "../admin/partner-fields.ts";
+import { createPartner } from "../admin/partner-record.ts";
 import { adminDeps } from "../app.ts";
 import type { Deps } from "../deps.ts";
 import { newKeyPair } from "../keys/key-pair.ts";

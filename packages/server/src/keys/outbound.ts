@@ -1,10 +1,11 @@
-import { lookup as dnsLookup } from "node:dns/promises";
+import { lookup as systemLookup, Resolver } from "node:dns/promises";
 import * as http from "node:http";
 import * as https from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import { isPublicAddress } from "./public-address.ts";
 
 const ANSWER_MS_MAX = 5_000;
+const DNS_MS_MAX = 1_500;
 const BODY_BYTES_MAX = 256 * 1024;
 const HEADER_BYTES_MAX = 16 * 1024;
 const URL_CHARACTERS_MAX = 2_000;
@@ -53,13 +54,11 @@ export interface OutboundOptions {
  */
 export class Outbound {
   private readonly options: OutboundOptions;
-  private readonly resolve: NonNullable<OutboundOptions["resolve"]>;
   // agents of our own: the global ones may have been given a proxy by the environment
   private readonly agents = { "http:": new http.Agent(), "https:": new https.Agent() };
 
   constructor(options: OutboundOptions) {
     this.options = options;
-    this.resolve = options.resolve ?? ((hostname) => dnsLookup(hostname, { all: true }));
   }
 
   /** What can be said of a URL without a look at the network. Gives its normal form. */
@@ -80,19 +79,25 @@ export class Outbound {
   /** Whether the host can be connected to now; nothing is sent to it. */
   async checkHost(url: URL): Promise<OutboundFault | undefined> {
     if (this.isListed(url) || addressLiteral(url) !== undefined) return undefined;
-    const addresses = await this.resolve(url.hostname).catch(() => []);
+    const addresses = await this.resolve(url.hostname, false).catch(() => []);
     return addresses.length === 0 ? UNRESOLVED : judge(addresses);
   }
 
   /** Never throws. */
   async get(url: URL): Promise<OutboundResult<OutboundAnswer>> {
     const allowed = this.parseUrl(url.href);
-    if (!allowed.ok) return allowed;
+    if (!allowed.ok) return refuse(allowed.fault.code, `it ${allowed.fault.sentence}`); // the operator's list was another one before
     try {
       return await this.request(url);
     } catch (thrown) {
       return { ok: false, fault: faultOf(thrown) };
     }
+  }
+
+  /** A listed host may be in this machine's own tables. For others a name server is asked, which does not hold up a thread when it is slow. */
+  private resolve(hostname: string, isListed: boolean): Promise<readonly ResolvedAddress[]> {
+    if (this.options.resolve !== undefined) return this.options.resolve(hostname);
+    return isListed ? systemLookup(hostname, { all: true }) : askNameServer(hostname);
   }
 
   private isListed(url: URL): boolean {
@@ -102,11 +107,12 @@ export class Outbound {
 
   private async request(url: URL): Promise<OutboundResult<OutboundAnswer>> {
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const lookup = lookupOf(await this.addressesOf(url, signal));
     const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
       const { request } = url.protocol === "https:" ? https : http;
       const sent = request(url, {
         agent: this.agents[url.protocol as "http:"],
-        lookup: this.lookup(this.isListed(url)),
+        lookup,
         headers: { accept: "application/jwk-set+json, application/json", "accept-encoding": "identity", "user-agent": "cambist" },
         maxHeaderSize: HEADER_BYTES_MAX,
         rejectUnauthorized: true, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
@@ -124,25 +130,41 @@ export class Outbound {
     }
   }
 
-  /** Not called for an address literal, which {@link parseUrl} has judged. */
-  private lookup(isListed: boolean): LookupFunction {
-    return (hostname, options, callback) => {
-      this.resolve(hostname).then(
-        (addresses) => {
-          const [first] = addresses;
-          const fault = first === undefined ? UNRESOLVED : isListed ? undefined : judge(addresses);
-          if (first === undefined || fault !== undefined) callback(new Refused(fault ?? UNRESOLVED), "");
-          else if (options.all === true) callback(null, [...addresses]);
-          else callback(null, first.address, first.family);
-        },
-        () => callback(new Refused(UNRESOLVED), ""),
-      );
-    };
+  /** Where the connection may go: what was judged here is what is connected to. */
+  private async addressesOf(url: URL, signal: AbortSignal): Promise<readonly ResolvedAddress[]> {
+    const literal = addressLiteral(url);
+    if (literal !== undefined) return [{ address: literal, family: isIP(literal) }]; // parseUrl has judged it
+    const isListed = this.isListed(url);
+    const addresses = await Promise.race([this.resolve(url.hostname, isListed).catch(() => []), aborted(signal)]);
+    const fault = addresses.length === 0 ? UNRESOLVED : isListed ? undefined : judge(addresses);
+    if (fault !== undefined) throw new Refused(fault);
+    return addresses;
   }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  });
+}
+
+function lookupOf(addresses: readonly ResolvedAddress[]): LookupFunction {
+  return (_hostname, options, callback) => {
+    const [first] = addresses;
+    if (options.all === true) callback(null, [...addresses]);
+    else callback(null, first?.address ?? "", first?.family);
+  };
 }
 
 const LISTED = "; the operator can allow the host by CAMBIST_JWKS_ALLOW_HOSTS";
 const UNRESOLVED: OutboundFault = { code: "unresolved", sentence: "its host name does not resolve" };
+
+async function askNameServer(hostname: string): Promise<readonly ResolvedAddress[]> {
+  const resolver = new Resolver({ timeout: DNS_MS_MAX, tries: 2 });
+  // a host of one family has no record of the other
+  const [four, six] = await Promise.all([resolver.resolve4(hostname).catch(() => []), resolver.resolve6(hostname).catch(() => [])]);
+  return [...four.map((address) => ({ address, family: 4 })), ...six.map((address) => ({ address, family: 6 }))];
+}
 
 /** One address that is not public among public ones is enough: which of them is taken is the network's choice, or an attacker's. */
 function judge(addresses: readonly ResolvedAddress[]): OutboundFault | undefined {

@@ -51,10 +51,13 @@ function embeddedIpv4(address: string, group: number): string {
 /** The eight 16-bit groups. The URL parser brings each spelling to one: hexadecimal, with at most one `::`. */
 function groupsOf(address: string): number[] {
   const [head = "", tail] = new URL(`http://[${address}]/`).hostname.slice(1, -1).split("::");
-  const parse = (part: string) => (part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16)));
-  if (tail === undefined) return parse(head);
-  const [before, after] = [parse(head), parse(tail)];
+  if (tail === undefined) return parseGroups(head);
+  const [before, after] = [parseGroups(head), parseGroups(tail)];
   return [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
+}
+
+function parseGroups(part: string): number[] {
+  return part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
 }
 
 function blockList(family: "ipv4" | "ipv6", subnets: readonly string[]): BlockList {

@@ -53,7 +53,9 @@ export function partnerJwksStore(dialect: Dialect): PartnerJwksStore {
 /** Which keys verify, and under which names. */
 function usedKeys(jwks: FetchedJwks | undefined): string {
   const used = jwks?.keys.filter((key) => key.state === "used") ?? [];
-  return JSON.stringify(used.map(({ kid, algorithm, thumbprint }) => [kid, algorithm, thumbprint]).toSorted());
+  return JSON.stringify(
+    used.map(({ kid, algorithm, thumbprint }) => JSON.stringify([kid, algorithm, thumbprint])).toSorted((a, b) => (a < b ? -1 : 1)),
+  );
 }
 
 function toFetchedJwks(row: Selectable<PartnerJwksTable>): FetchedJwks {
