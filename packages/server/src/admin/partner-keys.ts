@@ -1,5 +1,6 @@
-import { describeKeyFault, takeInJwks } from "@cambist/protocol";
+import { takeInJwks } from "@cambist/protocol";
 import { defineRoute, type Route } from "../http/route.ts";
+import { thumbprint } from "../keys/thumbprint.ts";
 import type { FetchedJwks, Partner } from "../storage/store.ts";
 import { type AdminDeps, partnerAbsent } from "./partner-record.ts";
 import { clientIdParams } from "./partners.ts";
@@ -70,18 +71,19 @@ function fetchReport(fetched: FetchedJwks | undefined): Record<string, unknown> 
   };
 }
 
-/** Registration has refused a set with a key that cannot be used: what it took is used. */
+/** As fetched ones are shown. Registration has refused a set with a key that cannot be used. */
 function registeredKeys(jwks: unknown): Record<string, unknown>[] {
   const intake = takeInJwks(jwks);
   if (!intake.ok) return [];
-  const used = intake.value.used.map((key) => ({ kid: key.kid ?? null, algorithm: key.algorithm, state: "used", reason: null }));
-  const refused = intake.value.refused.map((key) => ({
+  return intake.value.used.map((key) => ({
     kid: key.kid ?? null,
-    algorithm: null,
-    state: "refused",
-    reason: describeKeyFault(key.fault),
+    algorithm: key.algorithm,
+    thumbprint: thumbprint(key.jwk),
+    state: "used",
+    reason: null,
+    first_seen_at: null,
+    last_seen_at: null,
   }));
-  return [...used, ...refused];
 }
 
 function time(ms: number | undefined): string | null {
