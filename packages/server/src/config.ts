@@ -161,7 +161,7 @@ function readHosts(env: Environment, name: string, problems: string[]): Readonly
   for (const host of hosts) {
     const port = /:(\d+)$/.exec(host)?.[1];
     const url = port !== undefined && URL.canParse(`ws://${host}`) ? new URL(`ws://${host}`) : undefined;
-    if (url === undefined || `${url.hostname}:${port}` !== host || url.pathname !== "/" || Number(port) === 0) {
+    if (url === undefined || `${url.hostname}:${Number(port)}` !== host || url.pathname !== "/" || port === "0" || host.includes("*")) {
       problems.push(
         `${name} is not a list of host:port, separated by commas, such as localhost:9000,[::1]:9000; look at ${JSON.stringify(host)}.`,
       );

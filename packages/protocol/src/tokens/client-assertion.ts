@@ -44,7 +44,7 @@ export async function validateClientAssertion(
   const validated = await validatePartnerJwt(jws, client, { issuer: clientId, audience: ports.issuer, nowSeconds }, ports);
   if (validated.ok) return validated;
   const { fault } = validated;
-  if (fault.code === "partner_keys_unavailable") return fail(fault);
+  if (fault.code === "partner_keys_unavailable") return fail({ ...fault, failure: "the operator sees why" }); // nobody is authenticated yet
   return fail(
     isSignatureFault(fault) ? { code: "client_not_authenticated", cause: fault.code } : { code: "client_assertion_invalid", fault },
   );

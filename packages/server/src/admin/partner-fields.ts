@@ -19,6 +19,8 @@ import { isClientId } from "../ids.ts";
 
 const NAME_CHARACTERS_MAX = 255;
 const URI_CHARACTERS_MAX = 1000;
+/** What an index entry of PostgreSQL can hold, with room to spare. */
+const URI_BYTES_MAX = 2000;
 const ACCESS_TOKEN_LIFETIME_SECONDS_MIN = 60;
 const ACCESS_TOKEN_LIFETIME_SECONDS_MAX = 86_400;
 
@@ -34,12 +36,10 @@ const visible = (charactersMax: number) =>
     .regex(/^\P{Cc}*$/u, "has a control character");
 
 /** Compared character by character with a claim of every token; `prt_` and `rs_` are ids that the server makes. */
-const issuer = visible(URI_CHARACTERS_MAX).refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
+const uriText = visible(URI_CHARACTERS_MAX).refine((value) => Buffer.byteLength(value) <= URI_BYTES_MAX, `is over ${URI_BYTES_MAX} bytes`);
+const issuer = uriText.refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
 /** A partner may have its own client id for issuer, which is the default; that it is its own is checked where the partner is known. */
-const changedIssuer = visible(URI_CHARACTERS_MAX).refine(
-  (value) => isClientId(value) || !/^(?:prt|rs)_/.test(value),
-  "must not start with prt_ or rs_",
-);
+const changedIssuer = uriText.refine((value) => isClientId(value) || !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
 
 const nonEmptySet = <const T extends readonly [string, ...string[]]>(values: T) =>
   z

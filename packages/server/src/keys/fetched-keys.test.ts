@@ -23,7 +23,7 @@ const states = (jwks: FetchedJwks) =>
 
 describe("the body of an answer", () => {
   test("is a set with a usable key, whatever else is in it", () => {
-    const read = readJwks(bytes({ keys: [{ kty: "oct", k: "AAAA" }, A] }));
+    const read = readJwks(bytes({ keys: [{ kty: "oct", k: "AAAA" }, A] }), false);
     expect(read).toMatchObject({ ok: true, value: { used: [{ kid: "a" }], refused: [{ index: 0 }] } });
   });
 
@@ -47,11 +47,17 @@ describe("the body of an answer", () => {
       "its key set has no usable key: The curve 'P-521' is not supported for EC; use EC with P-256 or P-384, or OKP with Ed25519",
     ],
   ])("is refused where it is %s, with the reason", (_what, body, code, sentence) => {
-    expect(readJwks(bytes(body))).toEqual({ ok: false, fault: { code, sentence } });
+    expect(readJwks(bytes(body), false)).toEqual({ ok: false, fault: { code, sentence } });
+  });
+
+  test("may be a set without a usable key where that is asked for, but no less than a set", () => {
+    expect(readJwks(bytes({ keys: [] }), true)).toMatchObject({ ok: true, value: { used: [] } });
+    expect(readJwks(bytes({ keys: [{ kty: "EC" }] }), true)).toMatchObject({ ok: true, value: { used: [], refused: [{}] } });
+    expect(readJwks(bytes({}), true)).toMatchObject({ ok: false, fault: { code: "not_a_jwks" } });
   });
 
   test("is refused where it is not UTF-8", () => {
-    expect(readJwks(Buffer.from([0x7b, 0xff, 0x7d]))).toMatchObject({ ok: false, fault: { code: "not_json" } });
+    expect(readJwks(Buffer.from([0x7b, 0xff, 0x7d]), true)).toMatchObject({ ok: false, fault: { code: "not_json" } });
   });
 });
 

@@ -9,14 +9,17 @@ export type JwksAnswer =
   | { readonly ok: true; readonly value: KeyIntake }
   | { readonly ok: false; readonly fault: { readonly code: "not_json" | "not_a_jwks" | "no_usable_key"; readonly sentence: string } };
 
-/** The body of an answer. A set without a usable key is a fault, like no answer: the last good keys are better than none. */
-export function readJwks(body: Uint8Array): JwksAnswer {
+/**
+ * The body of an answer. A set without a usable key is a fault, like no answer: the last good keys are better than none. Not so where
+ * it `mayBeEmpty`.
+ */
+export function readJwks(body: Uint8Array, mayBeEmpty: boolean): JwksAnswer {
   const text = decodeUtf8(body);
   const json = text === undefined ? undefined : parseStrictJson(text);
   if (json?.ok !== true) return { ok: false, fault: { code: "not_json", sentence: "its answer is not JSON" } };
   const intake = takeInJwks(json.value);
   if (!intake.ok) return { ok: false, fault: { code: "not_a_jwks", sentence: withoutFullStop(describeJwksFault(intake.fault)) } };
-  if (intake.value.used.length > 0) return intake;
+  if (intake.value.used.length > 0 || mayBeEmpty) return intake;
   const [first] = intake.value.refused;
   const why = first === undefined ? "it is empty" : withoutFullStop(describeKeyFault(first.fault));
   return { ok: false, fault: { code: "no_usable_key", sentence: `its key set has no usable key: ${why}` } };

@@ -38,19 +38,24 @@ interface Entry {
   attemptedAtMs: number;
   /** When an unknown kid last made us ask. */
   askedForKidAtMs: number;
+  fetchesBegun: number;
   fetching: Promise<void> | undefined;
 }
 
 const COOLDOWN_MS = 30_000;
+/** A host that failed this long ago may be well again: that is worth a wait. */
+const FAILURE_RECENT_MS = 2 * COOLDOWN_MS;
 const STALE_MS_MAX = 24 * 60 * 60 * 1000;
 /** So long before its end a set is fetched anew in the background, so that nobody waits for it. */
 const EARLY_PART = 0.2;
+/** Between the clocks of two nodes. A time further ahead was written by a clock that was wrong. */
+const CLOCK_AHEAD_MS_MAX = 5_000;
 const ENTRIES_MAX = 10_000;
 
 /**
  * The keys behind partners' URLs. A fresh set serves at once; an unknown kid asks the partner again, once in 30 s; when the partner's
- * host fails, the last good set serves for 24 hours, and is asked for again every 30 s in the background. What is fetched is kept in the
- * store, for the next start and for the other nodes: a set that changed moves the partner's version, and they read it anew.
+ * host fails, the last good set serves for 24 hours, and is asked for again every 30 s. What is fetched is kept in the store, for the
+ * next start and for the other nodes: a set that changed moves the partner's version, and they read it anew.
  */
 export class JwksCache {
   private readonly entries = new Map<string, Entry>();
@@ -63,48 +68,45 @@ export class JwksCache {
   /** Without a wait where a fresh set has the key. */
   find(owner: JwksOwner, kid: string | undefined): PartnerKeySet | Promise<PartnerKeySet> {
     const entry = this.entries.get(owner.clientId);
-    if (entry?.jwksUri === owner.jwksUri && entry.version === owner.version && isFresh(entry, this.ports.nowMs()) && hasKey(entry, kid)) {
-      if (isNearlyStale(entry, this.ports.nowMs())) this.fetchInBackground(owner, entry);
+    if (entry?.jwksUri === owner.jwksUri && entry.version === owner.version && this.isFresh(entry) && hasKey(entry, kid)) {
+      if (this.isNearlyStale(entry)) this.fetchInBackground(owner, entry);
       return found(entry);
     }
     return this.findSlowly(owner, kid);
   }
 
+  /** Also takes a set without a usable key: whoever asks for it wants what is gone to be gone. */
   async refresh(owner: JwksOwner): Promise<void> {
     const entry = await this.entryOf(owner);
-    await entry.fetching; // one that began before the operator asked may have read what was there before
-    await this.fetchShared(owner, entry);
+    while (entry.fetching !== undefined) await entry.fetching; // it may have begun before the partner changed its keys
+    await this.fetchShared(owner, entry, true);
   }
 
   private async findSlowly(owner: JwksOwner, kid: string | undefined): Promise<PartnerKeySet> {
-    const askedAtMs = this.ports.nowMs();
+    const begunBefore = this.entries.get(owner.clientId)?.fetchesBegun ?? 0;
     const entry = await this.entryOf(owner);
     await this.freshen(owner, entry);
-    if (isUsable(entry, this.ports.nowMs()) && !hasKey(entry, kid)) await this.askForKid(owner, entry, kid, askedAtMs);
-    const nowMs = this.ports.nowMs();
-    if (isUsable(entry, nowMs)) return found(entry);
-    const retryAfterMs = entry.attemptedAtMs + COOLDOWN_MS - nowMs;
-    const failure = entry.jwks?.failure ?? "it has not answered yet";
-    return {
-      ok: false,
-      fault: { code: "partner_keys_unavailable", failure, retryAfterSeconds: Math.max(1, Math.ceil(retryAfterMs / 1000)) },
-    };
+    if (this.isUsable(entry) && !hasKey(entry, kid)) await this.askForKid(owner, entry, kid, begunBefore);
+    if (this.isUsable(entry)) return found(entry);
+    const restMs = hasFailed(entry) ? COOLDOWN_MS - this.sinceMs(entry.attemptedAtMs) : 0;
+    const failure = entry.jwks?.failure ?? "its URL has just been changed";
+    return { ok: false, fault: { code: "partner_keys_unavailable", failure, retryAfterSeconds: Math.max(1, Math.ceil(restMs / 1000)) } };
   }
 
   private async freshen(owner: JwksOwner, entry: Entry): Promise<void> {
-    const nowMs = this.ports.nowMs();
-    if (isFresh(entry, nowMs)) return;
-    const isCoolingDown = hasFailed(entry) && nowMs - entry.attemptedAtMs < COOLDOWN_MS;
-    if (hasFailed(entry) && isUsable(entry, nowMs)) this.fetchInBackground(owner, entry); // nobody waits for a host that is down
-    else if (!isCoolingDown) await this.fetchShared(owner, entry);
-    else await entry.fetching;
+    if (this.isFresh(entry)) return;
+    const failedBeforeMs = hasFailed(entry) ? this.sinceMs(entry.attemptedAtMs) : Infinity;
+    if (this.isUsable(entry) && failedBeforeMs < FAILURE_RECENT_MS) this.fetchInBackground(owner, entry); // nobody waits for it
+    else if (failedBeforeMs < COOLDOWN_MS) await entry.fetching;
+    else await this.fetchShared(owner, entry);
   }
 
   /** A fetch that is under way may bring the key. Only one that began before the token came may have begun before the key was there. */
-  private async askForKid(owner: JwksOwner, entry: Entry, kid: string | undefined, askedAtMs: number): Promise<void> {
+  private async askForKid(owner: JwksOwner, entry: Entry, kid: string | undefined, begunBefore: number): Promise<void> {
     await entry.fetching;
-    if (hasKey(entry, kid) || entry.attemptedAtMs >= askedAtMs) return;
-    if (this.ports.nowMs() - entry.askedForKidAtMs < COOLDOWN_MS) {
+    if (hasKey(entry, kid)) return;
+    const isAsked = entry.fetchesBegun > begunBefore || this.sinceMs(entry.askedForKidAtMs) < COOLDOWN_MS;
+    if (isAsked || (hasFailed(entry) && this.sinceMs(entry.attemptedAtMs) < COOLDOWN_MS)) {
       await entry.fetching; // another's question, asked while we waited
       return;
     }
@@ -115,52 +117,49 @@ export class JwksCache {
   /** The entry as the store has it in this state of the partner's record. */
   private async entryOf(owner: JwksOwner): Promise<Entry> {
     const known = this.entries.get(owner.clientId);
-    if (known?.jwksUri === owner.jwksUri && known.version === owner.version) return known;
+    if (known !== undefined && isUpToDate(known, owner)) return known;
     const stored = await this.ports.store.find(owner.clientId, owner.jwksUri);
-    const entry = this.entries.get(owner.clientId);
-    if (entry?.jwksUri === owner.jwksUri) {
-      entry.version = owner.version;
-      if ((stored?.fetchedAtMs ?? 0) > (entry.jwks?.fetchedAtMs ?? 0)) setJwks(entry, stored);
-      return entry;
+    const current = this.entries.get(owner.clientId);
+    if (current !== undefined && isUpToDate(current, owner)) return current;
+    const entry = current?.jwksUri === owner.jwksUri ? current : newEntry(owner.jwksUri);
+    entry.version = owner.version;
+    if (stored !== undefined) setJwks(entry, stored); // whatever the times in it: they may be of another node's clock
+    if (!this.entries.has(owner.clientId) && this.entries.size >= ENTRIES_MAX) {
+      this.entries.delete(this.entries.keys().next().value as string);
     }
-    const fresh: Entry = {
-      jwksUri: owner.jwksUri,
-      version: owner.version,
-      jwks: undefined,
-      keys: [],
-      attemptedAtMs: -Infinity,
-      askedForKidAtMs: -Infinity,
-      fetching: undefined,
-    };
-    setJwks(fresh, stored);
-    if (this.entries.size >= ENTRIES_MAX) this.entries.delete(this.entries.keys().next().value as string);
-    this.entries.set(owner.clientId, fresh);
-    return fresh;
+    this.entries.set(owner.clientId, entry);
+    return entry;
   }
 
   private fetchInBackground(owner: JwksOwner, entry: Entry): void {
-    if (this.ports.nowMs() - entry.attemptedAtMs >= COOLDOWN_MS) void this.fetchShared(owner, entry);
+    if (this.sinceMs(entry.attemptedAtMs) < COOLDOWN_MS) return;
+    this.fetchShared(owner, entry).catch((error: unknown) => this.ports.events.notStored(owner.clientId, error));
   }
 
-  /** One at a time for a partner: whoever asks meanwhile waits for the same. Never rejects. */
-  private fetchShared(owner: JwksOwner, entry: Entry): Promise<void> {
-    entry.fetching ??= this.fetchOnce(owner, entry).finally(() => {
+  /** One at a time for a partner: whoever asks meanwhile waits for the same. */
+  private fetchShared(owner: JwksOwner, entry: Entry, mayBeEmpty = false): Promise<void> {
+    entry.fetching ??= this.fetchOnce(owner, entry, mayBeEmpty).finally(() => {
       entry.fetching = undefined;
     });
     return entry.fetching;
   }
 
-  private async fetchOnce({ clientId, jwksUri }: JwksOwner, entry: Entry): Promise<void> {
+  private async fetchOnce({ clientId, jwksUri }: JwksOwner, entry: Entry, mayBeEmpty: boolean): Promise<void> {
     const { outbound, nowMs, events } = this.ports;
-    entry.attemptedAtMs = nowMs();
+    const begunAtMs = nowMs();
+    entry.attemptedAtMs = begunAtMs;
+    entry.fetchesBegun += 1;
     const answer = await outbound.get(new URL(jwksUri));
-    const intake = answer.ok ? readJwks(answer.value.body) : answer;
-    const atMs = nowMs();
+    const intake = answer.ok ? readJwks(answer.value.body, mayBeEmpty) : answer;
     events.fetched(clientId, intake.ok ? "fetched" : intake.fault.code, intake.ok ? "" : intake.fault.sentence);
     const outcome = { jwks: entry.jwks, vanished: [] as readonly string[] };
     const change = (before: FetchedJwks | undefined): FetchedJwks => {
-      const freshUntilMs = atMs + (answer.ok ? freshForMs(answer.value.headers) : 0);
-      const after = intake.ok ? afterSuccess(before, intake.value, atMs, freshUntilMs) : afterFailure(before, intake.fault.sentence, atMs);
+      const freshUntilMs = begunAtMs + (answer.ok ? freshForMs(answer.value.headers) : 0);
+      let after = intake.ok
+        ? afterSuccess(before, intake.value, begunAtMs, freshUntilMs)
+        : afterFailure(before, intake.fault.sentence, nowMs());
+      // another node asked after we did, and its answer is there already: ours may be from before a change
+      if (before !== undefined && isBetween(before.fetchedAtMs, begunAtMs, nowMs())) after = before;
       outcome.jwks = after;
       outcome.vanished = vanishedKids(before, after);
       return after;
@@ -174,25 +173,50 @@ export class JwksCache {
     setJwks(entry, outcome.jwks);
     if (outcome.vanished.length > 0) events.vanished(clientId, outcome.vanished);
   }
+
+  /** Never negative: after a clock was set back, a time that lies ahead is long ago. */
+  private sinceMs(atMs: number): number {
+    const sinceMs = this.ports.nowMs() - atMs;
+    return sinceMs < -CLOCK_AHEAD_MS_MAX ? Infinity : Math.max(0, sinceMs);
+  }
+
+  private isFresh({ jwks }: Entry): boolean {
+    if (jwks?.fetchedAtMs === undefined || jwks.freshUntilMs === undefined) return false;
+    return this.sinceMs(jwks.fetchedAtMs) < jwks.freshUntilMs - jwks.fetchedAtMs;
+  }
+
+  private isNearlyStale({ jwks }: Entry): boolean {
+    const { fetchedAtMs = 0, freshUntilMs = 0 } = jwks ?? {};
+    return this.ports.nowMs() > freshUntilMs - (freshUntilMs - fetchedAtMs) * EARLY_PART;
+  }
+
+  private isUsable({ jwks }: Entry): boolean {
+    return jwks?.fetchedAtMs !== undefined && this.ports.nowMs() - jwks.fetchedAtMs < STALE_MS_MAX;
+  }
+}
+
+function newEntry(jwksUri: string): Entry {
+  return {
+    jwksUri,
+    version: 0,
+    jwks: undefined,
+    keys: [],
+    attemptedAtMs: -Infinity,
+    askedForKidAtMs: -Infinity,
+    fetchesBegun: 0,
+    fetching: undefined,
+  };
+}
+
+/** A request that read an older state of the record takes the newer one; what it is issued is checked against the record once more. */
+function isUpToDate(entry: Entry, owner: JwksOwner): boolean {
+  return entry.version >= owner.version;
 }
 
 function setJwks(entry: Entry, jwks: FetchedJwks | undefined): void {
   entry.jwks = jwks;
   const used = jwks?.keys.filter((key) => key.state === "used") ?? [];
   entry.keys = verifiersOf({ keys: used.map(({ jwk, kid, algorithm }) => ({ ...jwk, ...(kid === null ? {} : { kid }), alg: algorithm })) });
-}
-
-function isFresh({ jwks }: Entry, nowMs: number): boolean {
-  return nowMs < (jwks?.freshUntilMs ?? -Infinity);
-}
-
-function isNearlyStale({ jwks }: Entry, nowMs: number): boolean {
-  const { fetchedAtMs = 0, freshUntilMs = 0 } = jwks ?? {};
-  return nowMs > freshUntilMs - (freshUntilMs - fetchedAtMs) * EARLY_PART;
-}
-
-function isUsable({ jwks }: Entry, nowMs: number): boolean {
-  return jwks?.fetchedAtMs !== undefined && nowMs - jwks.fetchedAtMs < STALE_MS_MAX;
 }
 
 /** The latest attempt failed. */
@@ -206,4 +230,8 @@ function hasKey({ keys }: Entry, kid: string | undefined): boolean {
 
 function found(entry: Entry): PartnerKeySet {
   return { ok: true, value: { keys: entry.keys, fetchFailure: hasFailed(entry) ? entry.jwks?.failure : undefined } };
+}
+
+function isBetween(atMs: number | undefined, fromMs: number, toMs: number): boolean {
+  return atMs !== undefined && atMs > fromMs && atMs <= toMs;
 }

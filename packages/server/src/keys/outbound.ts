@@ -54,8 +54,8 @@ export interface OutboundOptions {
  */
 export class Outbound {
   private readonly options: OutboundOptions;
-  // agents of our own: the global ones may have been given a proxy by the environment
-  private readonly agents = { "http:": new http.Agent(), "https:": new https.Agent() };
+  // agents of our own: the global ones may have been given a proxy by the environment; and a resumed session has no certificate to check
+  private readonly agents = { "http:": new http.Agent(), "https:": new https.Agent({ maxCachedSessions: 0 }) };
 
   constructor(options: OutboundOptions) {
     this.options = options;
@@ -63,11 +63,12 @@ export class Outbound {
 
   /** What can be said of a URL without a look at the network. Gives its normal form. */
   parseUrl(text: string): OutboundResult<URL> {
-    if (text.length > URL_CHARACTERS_MAX) return refuse("not_allowed", `is over ${URL_CHARACTERS_MAX} characters`);
     const url = URL.canParse(text) ? new URL(text) : undefined;
+    if ((url?.href ?? text).length > URL_CHARACTERS_MAX) return refuse("not_allowed", `is over ${URL_CHARACTERS_MAX} characters`);
     if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) return refuse("not_allowed", "is not an https URL");
     if (url.username !== "" || url.password !== "") return refuse("not_allowed", "must not hold a user or a password");
     if (url.hash !== "" || text.includes("#")) return refuse("not_allowed", "must not have a fragment");
+    if (url.hostname.endsWith(".")) return refuse("not_allowed", "must not have a host name that ends in a dot");
     if (this.isListed(url)) return { ok: true, value: url };
     if (url.protocol !== "https:") return refuse("not_allowed", `is not an https URL${LISTED}`);
     if (url.port !== "") return refuse("not_allowed", `must be on port 443${LISTED}`);
@@ -79,7 +80,7 @@ export class Outbound {
   /** Whether the host can be connected to now; nothing is sent to it. */
   async checkHost(url: URL): Promise<OutboundFault | undefined> {
     if (this.isListed(url) || addressLiteral(url) !== undefined) return undefined;
-    const addresses = await this.resolve(url.hostname, false).catch(() => []);
+    const addresses = await this.resolveWithin(AbortSignal.timeout(ANSWER_MS_MAX), url.hostname, false).catch(() => []);
     return addresses.length === 0 ? UNRESOLVED : judge(addresses);
   }
 
@@ -87,10 +88,11 @@ export class Outbound {
   async get(url: URL): Promise<OutboundResult<OutboundAnswer>> {
     const allowed = this.parseUrl(url.href);
     if (!allowed.ok) return refuse(allowed.fault.code, `it ${allowed.fault.sentence}`); // the operator's list was another one before
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
     try {
-      return await this.request(url);
+      return await this.request(url, signal);
     } catch (thrown) {
-      return { ok: false, fault: faultOf(thrown) };
+      return { ok: false, fault: faultOf(thrown, signal.aborted) };
     }
   }
 
@@ -105,8 +107,12 @@ export class Outbound {
     return this.options.allowHosts.has(`${url.hostname}:${port}`);
   }
 
-  private async request(url: URL): Promise<OutboundResult<OutboundAnswer>> {
-    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  /** @throws when it takes longer: whoever asks for a registration waits no longer than for a fetch. */
+  private resolveWithin(signal: AbortSignal, hostname: string, isListed: boolean): Promise<readonly ResolvedAddress[]> {
+    return Promise.race([this.resolve(hostname, isListed).catch(() => []), aborted(signal)]);
+  }
+
+  private async request(url: URL, signal: AbortSignal): Promise<OutboundResult<OutboundAnswer>> {
     const lookup = lookupOf(await this.addressesOf(url, signal));
     const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
       const { request } = url.protocol === "https:" ? https : http;
@@ -121,6 +127,12 @@ export class Outbound {
       });
       sent.once("response", resolve);
       sent.on("error", reject);
+      // a switch of protocols is neither a response nor an error
+      sent.once("upgrade", (_response, socket) => {
+        socket.destroy();
+        reject(new Refused({ code: "status", sentence: "it answered 101" }));
+      });
+      sent.once("close", () => reject(new Refused({ code: "unreachable", sentence: "it closed the connection without an answer" })));
       sent.end();
     });
     try {
@@ -135,7 +147,7 @@ export class Outbound {
     const literal = addressLiteral(url);
     if (literal !== undefined) return [{ address: literal, family: isIP(literal) }]; // parseUrl has judged it
     const isListed = this.isListed(url);
-    const addresses = await Promise.race([this.resolve(url.hostname, isListed).catch(() => []), aborted(signal)]);
+    const addresses = await this.resolveWithin(signal, url.hostname, isListed);
     const fault = addresses.length === 0 ? UNRESOLVED : isListed ? undefined : judge(addresses);
     if (fault !== undefined) throw new Refused(fault);
     return addresses;
@@ -204,13 +216,12 @@ class Refused extends Error {
   }
 }
 
-function faultOf(thrown: unknown): OutboundFault {
+/** `isAborted`: an answer that is cut off in its middle reads like a lost connection (ECONNRESET). */
+function faultOf(thrown: unknown, isAborted: boolean): OutboundFault {
   if (thrown instanceof Refused) return thrown.fault;
-  const { name = "", code = "" } = thrown as { readonly name?: string; readonly code?: unknown };
+  if (isAborted) return { code: "timeout", sentence: `it did not answer within ${ANSWER_MS_MAX / 1000} s` };
+  const { code } = thrown as { readonly code?: unknown };
   const cause = typeof code === "string" ? code : "";
-  if (name === "TimeoutError" || name === "AbortError" || cause === "ABORT_ERR") {
-    return { code: "timeout", sentence: `it did not answer within ${ANSWER_MS_MAX / 1000} s` };
-  }
   if (/CERT|^ERR_(?:TLS|SSL)|^EPROTO$|^UNABLE_TO/.test(cause)) return { code: "tls", sentence: `TLS with it failed (${cause})` };
   return { code: "unreachable", sentence: `the connection to it failed${cause === "" ? "" : ` (${cause})`}` };
 }

@@ -34,8 +34,7 @@ async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Pro
     if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
     return principal.kind === "service_account" ? { code: "issued", subject: principal } : (subjects.get(subjectKey(job)) ?? UNKNOWN);
   });
-  const spendsMax = Math.max(0, ...issues.map((job) => job.request.spends.length));
-  for (let turn = 0; turn < spendsMax; turn++) await spendOnce(connection, jobs, verdicts, turn);
+  await spendOnce(connection, jobs, verdicts);
   await record(connection, jobs, verdicts);
   await touchSecrets(connection, jobs);
   return verdicts;
@@ -95,40 +94,46 @@ async function readSubjects(connection: PoolClient, issues: readonly Issue[]): P
 }
 
 /**
- * What each job spends in this turn, its first thing or its second: one INSERT decides for all. Of two jobs with one key the first gets
- * the row, be they in this batch or on two nodes.
+ * One INSERT asks for the keys of all jobs, in one order on all nodes, so that none waits for another in a circle. Then each job in turn
+ * takes its own out of what was won: of two with one key the first gets it, be they in this batch or on two nodes. What nobody took,
+ * for its job was refused before it came to it, is given back.
  */
-async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[], turn: number): Promise<void> {
-  const claims = new Map<string, { partnerId: string; spend: Spend; indexes: number[] }>();
-  for (const [index, job] of jobs.entries()) {
-    const spend = job.kind === "issue" ? job.request.spends[turn] : undefined;
-    if (job.kind !== "issue" || spend === undefined || verdicts[index]?.code !== "issued") continue;
+async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[]): Promise<void> {
+  const wanted = new Map<string, SpentRow>();
+  const spenders = jobs.flatMap((job, index) => (job.kind === "issue" && verdicts[index]?.code === "issued" ? [{ job, index }] : []));
+  for (const { job } of spenders) {
     const partnerId = job.request.client.clientId;
-    const name = spendName(partnerId, spend.key);
-    const claim = claims.get(name);
-    if (claim === undefined) claims.set(name, { partnerId, spend, indexes: [index] });
-    else claim.indexes.push(index);
+    for (const spend of job.request.spends) wanted.set(spendName(partnerId, spend.key), { partnerId, ...spend });
   }
-  if (claims.size === 0) return;
-  const sorted = [...claims.entries()].toSorted(([left], [right]) => (left < right ? -1 : 1)); // one order on all nodes: no deadlock
+  if (wanted.size === 0) return;
+  const sorted = [...wanted.entries()].toSorted(([left], [right]) => (left < right ? -1 : 1)).map(([, row]) => row);
   const inserted = await connection.query<{ partner_id: string; spend_key: Buffer }>({
     name: "issue_spend",
     text: `INSERT INTO spent_tokens (partner_id, spend_key, expires_at)
            SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[]) ON CONFLICT (partner_id, spend_key) DO NOTHING
            RETURNING partner_id, spend_key`,
-    values: [
-      sorted.map(([, claim]) => claim.partnerId),
-      sorted.map(([, claim]) => claim.spend.key),
-      sorted.map(([, claim]) => claim.spend.expiresAtMs),
-    ],
+    values: [sorted.map((row) => row.partnerId), sorted.map((row) => row.key), sorted.map((row) => row.expiresAtMs)],
   });
   const won = new Set(inserted.rows.map((row) => spendName(row.partner_id, row.spend_key)));
-  for (const [name, claim] of sorted) {
-    for (const index of won.has(name) ? claim.indexes.slice(1) : claim.indexes) {
-      const job = jobs[index];
-      if (job?.kind === "issue") verdicts[index] = replayVerdict(job.request.spends[turn] as Spend);
-    }
+  for (const { job, index } of spenders) {
+    const replayed = job.request.spends.find((spend) => !won.delete(spendName(job.request.client.clientId, spend.key)));
+    if (replayed !== undefined) verdicts[index] = replayVerdict(replayed);
   }
+  if (won.size > 0)
+    await giveBack(
+      connection,
+      sorted.filter((row) => won.has(spendName(row.partnerId, row.key))),
+    );
+}
+
+type SpentRow = Pick<Spend, "key" | "expiresAtMs"> & { readonly partnerId: string };
+
+async function giveBack(connection: PoolClient, rows: readonly SpentRow[]): Promise<void> {
+  await connection.query({
+    name: "issue_give_back",
+    text: `DELETE FROM spent_tokens WHERE (partner_id, spend_key) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))`,
+    values: [rows.map((row) => row.partnerId), rows.map((row) => row.key)],
+  });
 }
 
 function spendName(partnerId: string, key: Uint8Array): string {
