@@ -8,7 +8,7 @@ export default defineConfig({
   resolve,
   ssr,
   test: {
-    include: ["packages/*/src/**/*.test.ts", "tests/**/*.test.ts"],
+    include: ["packages/*/src/**/*.test.ts", "tests/**/*.test.ts", "conformance/**/*.test.ts"],
     globalSetup: ["tests/build.mjs", "tests/postgres.ts"],
     testTimeout: 20_000,
     hookTimeout: 60_000,

@@ -40,7 +40,8 @@ export function createApp(deps: Deps): App {
     nowMs,
     restoredAtSeconds: store.restoredAtMs === undefined ? undefined : store.restoredAtMs / 1000,
   });
-  const server = httpServer(routes, { authenticate, log, metrics });
+  const basePath = new URL(config.publicUrl).pathname.replace(/\/$/, "");
+  const server = httpServer(routes, { authenticate, log, metrics, basePath });
   let purging: NodeJS.Timeout | undefined;
   return {
     routes,

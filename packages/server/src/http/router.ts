@@ -12,6 +12,8 @@ export interface RouterPorts {
   readonly authenticate: Authenticate;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** The path of the public URL, without a slash at its end: routes answer under it too, whether or not a proxy takes it away. */
+  readonly basePath: string;
 }
 
 export interface HttpServer {
@@ -36,6 +38,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
     http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
     forceCloseConnections: "idle",
+    rewriteUrl: ({ url = "/" }) => withoutBase(url, ports.basePath),
     frameworkErrors: (error, request, reply) =>
       void sendAnswer(reply as FastifyReply, failureAnswer(error, request as FastifyRequest, ports)),
   });
@@ -59,6 +62,10 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
       clearTimeout(cutOff);
     },
   };
+}
+
+function withoutBase(url: string, basePath: string): string {
+  return basePath !== "" && url.startsWith(`${basePath}/`) ? url.slice(basePath.length) : url;
 }
 
 function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: RouterPorts): void {
