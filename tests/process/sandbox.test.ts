@@ -28,14 +28,14 @@ describe("the sandbox, as a newcomer meets it", () => {
     const lines = server
       .output()
       .split("\n")
-      .filter((line) => /^(?:[A-Z_]+=|curl )/.test(line));
+      .filter((line) => /^(?:[A-Z_]+=|npx cambist )/.test(line));
     expect(lines.length).toBeGreaterThanOrEqual(8);
     const { stdout } = await run("bash", ["-c", lines.join("\n")], { cwd: root });
     const answers = stdout
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line) as Record<string, Record<string, string> & string>);
-    expect(answers).toHaveLength(lines.filter((line) => line.includes("curl ")).length);
+    expect(answers).toHaveLength(lines.filter((line) => /curl |partner show/.test(line)).length);
     const [own, home, created, forUser] = answers;
     expect(own).toMatchObject({ token_type: "Bearer", scope: "account-management analytics" });
     expect(home).toMatchObject({ success: true });
@@ -142,7 +142,7 @@ describe("the command line says what is wrong", () => {
   test("sandbox-token without a subject, or before a sandbox, says what to do", async () => {
     const dataDir = makeDataDir();
     expect(await runCli(["sandbox-token"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({
-      code: 1,
+      code: 2,
       output: expect.stringContaining("--service-account"),
     });
     expect(await runCli(["sandbox-token", "--service-account"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({

@@ -15,6 +15,8 @@ export interface ServerProcess {
   readonly child: ChildProcess;
   /** Everything it has printed. */
   output(): string;
+  stdout(): string;
+  stderr(): string;
   signal(signal: NodeJS.Signals): void;
   /** The exit code, or the signal that ended it. */
   readonly exited: Promise<number | NodeJS.Signals>;
@@ -36,13 +38,24 @@ export function freePort(): Promise<number> {
   });
 }
 
+export interface CliResult {
+  readonly code: number | NodeJS.Signals;
+  readonly output: string;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
 /** Runs a command of the CLI to its end. */
-export async function runCli(
-  args: readonly string[],
-  env: Record<string, string> = {},
-): Promise<{ code: number | NodeJS.Signals; output: string }> {
-  const process = startProcess(args, env, "");
-  return { code: await process.exited, output: process.output() };
+export async function runCli(args: readonly string[], env: Record<string, string> = {}, input = ""): Promise<CliResult> {
+  const process = startCli(args, env);
+  process.child.stdin?.on("error", () => undefined).end(input); // it may have ended without a look at its input
+  const code = await process.exited;
+  return { code, output: process.output(), stdout: process.stdout(), stderr: process.stderr() };
+}
+
+/** A command of the CLI that may be ended half way. */
+export function startCli(args: readonly string[], env: Record<string, string>): ServerProcess {
+  return startProcess(args, env, "");
 }
 
 /** Starts a server and waits until it is ready. */
@@ -68,17 +81,26 @@ function startProcess(args: readonly string[], env: Record<string, string>, url:
   const child = spawn(process.execPath, [CLI, ...args], {
     cwd: root,
     env: { PATH, HOME, LANG, ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: "pipe",
   });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk: Buffer) => {
-      output += chunk.toString();
+  const printed = { all: "", stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].on("data", (chunk: Buffer) => {
+      printed.all += chunk.toString();
+      printed[name] += chunk.toString();
     });
   }
   const exited = new Promise<number | NodeJS.Signals>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => resolve(code ?? signal ?? "SIGKILL"));
   });
-  return { url, child, output: () => output, signal: (signal) => void child.kill(signal), exited };
+  return {
+    url,
+    child,
+    output: () => printed.all,
+    stdout: () => printed.stdout,
+    stderr: () => printed.stderr,
+    signal: (signal) => void child.kill(signal),
+    exited,
+  };
 }

@@ -184,7 +184,7 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
     title: "The token is older than the store",
     meaning:
       "The store was restored from a backup, which does not know what was spent since. Nothing that was signed before that moment is taken.",
-    remedy: "Sign a new JWT. Nothing signed within the clock skew after the restore passes either: wait a minute at most.",
+    remedy: "Sign a new JWT. Nothing that was signed within a minute after the restore passes either, for clocks may be apart.",
   },
   subject_unknown: {
     ...fault,

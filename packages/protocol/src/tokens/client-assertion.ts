@@ -5,9 +5,7 @@ import type { GateFault, JwtFault, Refusal, SignatureFault } from "../refusals.t
 import { fail, ok, type Result } from "../result.ts";
 import { type PartnerJwt, validatePartnerJwt } from "./partner-jwt.ts";
 
-/**
- * Required, by the revision of RFC 7523: a service account's subject token has the same claims, and one must never serve as the other.
- */
+/** The type that the revision of RFC 7523 defines. Required here: a service account's subject token has the same claims, and one must never serve as the other. */
 const RULES: GateRules = { algorithms: SUBJECT_TOKEN_ALGORITHMS, typ: { name: "client-authentication+jwt", optional: false } };
 
 /** Whom an assertion claims to be from, before anything in it is verified: good for looking the client up, and for nothing else. */

@@ -1,3 +1,4 @@
+import { CLOCK_SKEW_SECONDS_MAX } from "../constants.ts";
 import { type Claims, type ClaimRules, validateClaims } from "../jwt/claims.ts";
 import { type Jws, parseClaims } from "../jwt/gate.ts";
 import type { Client, PartnerKey, PartnerKeySet, TokenEndpointPorts } from "../ports.ts";
@@ -38,8 +39,8 @@ export async function validatePartnerJwt(
     ...expected,
     clockSkewSeconds: client.clockSkewSeconds,
     lifetimeSecondsMax: client.assertionLifetimeSecondsMax,
-    // a clock that runs ahead may have signed, and had spent, a token of the seconds to come
-    issuedAfterSeconds: restoredAtSeconds === undefined ? undefined : restoredAtSeconds + client.clockSkewSeconds,
+    // a clock that runs ahead may have signed, and had spent, a token of the seconds to come, under whatever skew was set then
+    issuedAfterSeconds: restoredAtSeconds === undefined ? undefined : restoredAtSeconds + CLOCK_SKEW_SECONDS_MAX,
   });
   return claims.ok ? ok({ ...claims.value, kid: jws.header.kid, signingInput: jws.signingInput }) : claims;
 }

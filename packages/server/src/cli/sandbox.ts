@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { ConfigError, type Environment, readConfig, readDataDir } from "../config.ts";
-import { DATABASE_FILE, prepareDataDir } from "../deps.ts";
+import { DATABASE_FILE, prepareDataDir } from "../data-dir.ts";
 import { ensureDemoPartner, type DemoPartner } from "./demo-partner.ts";
 import { runServer } from "./run-server.ts";
+import { OPERATOR_TOKEN_FILE, readKeptSecret } from "./settings.ts";
 
 /** A server for trying out: what `serve` wants from outside is made in the data folder at the first start, and lines to try are printed. */
 export async function runSandbox(env: Environment): Promise<void> {
@@ -13,7 +14,8 @@ export async function runSandbox(env: Environment): Promise<void> {
   const config = readConfig("sandbox", {
     ...env,
     CAMBIST_MASTER_KEY: env["CAMBIST_MASTER_KEY"] ?? keptSecret(dataDir, "master-key", () => newMasterKey(dataDir, env)),
-    CAMBIST_OPERATOR_TOKEN: env["CAMBIST_OPERATOR_TOKEN"] ?? keptSecret(dataDir, "operator-token", () => randomBytes(32).toString("hex")),
+    CAMBIST_OPERATOR_TOKEN:
+      env["CAMBIST_OPERATOR_TOKEN"] ?? keptSecret(dataDir, OPERATOR_TOKEN_FILE, () => randomBytes(32).toString("hex")),
   });
   await runServer(config, async (deps) => {
     process.stdout.write(sandboxGuide(await ensureDemoPartner(deps), config.publicUrl, dataDir));
@@ -24,8 +26,7 @@ export async function runSandbox(env: Environment): Promise<void> {
 function keptSecret(dataDir: string, name: string, make: () => string): string {
   const path = join(dataDir, name);
   if (!existsSync(path)) writeFileSync(path, `${make()}\n`, { mode: 0o600, flag: "wx" });
-  if ((statSync(path).mode & 0o077) !== 0) throw new ConfigError([`${path} can be read by others; close it: chmod 600 ${path}`]);
-  return readFileSync(path, "utf8").trim();
+  return readKeptSecret(path) ?? "";
 }
 
 /** A new key for a store that was made with another one would open nothing in it. */
@@ -46,9 +47,9 @@ const pick = (variable: string, member: string) => `${variable}=$(echo "$ANSWER"
 /** Lines with real values, each of which works when pasted. */
 export function sandboxGuide(partner: DemoPartner, publicUrl: string, dataDir: string): string {
   const inDefaultFolder = relative(process.cwd(), dataDir) === "data";
-  const token = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR=${quoted(dataDir)} `}npx cambist sandbox-token`;
+  const cambist = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR=${quoted(dataDir)} `}npx cambist`;
   const exchange = (subject: string) =>
-    `ANSWER=$(curl -sS ${publicUrl}/oauth2/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret} -d subject_token=$(${token} ${subject})); echo "$ANSWER"`;
+    `ANSWER=$(curl -sS ${publicUrl}/oauth2/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret} -d subject_token=$(${cambist} sandbox-token ${subject})); echo "$ANSWER"`;
   const put = (path: string, body: string) =>
     `ANSWER=$(curl -sS -X PUT ${publicUrl}/v2/account-management/${path} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d ${body}); echo "$ANSWER"`;
   return `
@@ -69,7 +70,7 @@ ${pick("USER_ID", "user_id")}
 ${exchange("--user $USER_ID")}
 
 # The operator's view of the demo partner:
-curl -sS ${publicUrl}/admin/v1/partners/${partner.clientId} -H "Authorization: Bearer $(cat ${quoted(join(dataDir, "operator-token"))})"; echo
+${cambist} partner show ${partner.clientId} --url ${publicUrl} --json
 
 `;
 }

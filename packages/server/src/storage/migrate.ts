@@ -13,6 +13,8 @@ const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
   ["0002-partner-jwks", partnerJwks],
 ];
 
+export const MIGRATION_NAMES: readonly string[] = MIGRATIONS.map(([name]) => name);
+
 const LEASE = "migrations";
 const LEASE_MS = 60_000;
 const WAIT_MS_MAX = 120_000;

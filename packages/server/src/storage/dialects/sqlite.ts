@@ -35,9 +35,19 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     isUniqueViolation: isSqliteUniqueViolation,
     async close() {
       await turnstile.pass(() => db.destroy());
+      mergeLog(hot);
       hot.close();
     },
   };
+}
+
+/** The driver may keep its files open until the garbage collector comes, so that closing does not do it. */
+function mergeLog(database: SqliteDatabase): void {
+  try {
+    database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch {
+    // a full disk, say: what was committed is in the log, and the next start finds it there
+  }
 }
 
 /** One at a time, in order of arrival. */

@@ -1,0 +1,169 @@
+import type { Schema } from "./schema.ts";
+import type { StoreFiles } from "./store-file.ts";
+
+/**
+ * What the replaced store had taken away, taken away from the restored one too. Only that: nothing is given that the backup does not
+ * give, so that a restore also undoes what an intruder has added.
+ */
+export interface Withdrawals {
+  /** Disabled in the replaced store, and so in the restored one. */
+  readonly disabled: Readonly<Record<"partners" | "organizations" | "workspaces" | "users", number>>;
+  readonly secretsRemoved: number;
+  readonly partnerKeysRemoved: number;
+  /** Client ids: none of the keys in the backup counts any more. */
+  readonly partnersWithoutKeys: readonly string[];
+  readonly signingKeysRemoved: number;
+  /** Client ids: settings differ between the two stores, and are those of the backup. */
+  readonly settingsDiffer: readonly string[];
+  /** Client ids that only the replaced store knows. */
+  readonly partnersMissing: readonly string[];
+}
+
+type Draft = { -readonly [K in keyof Withdrawals]: Withdrawals[K] };
+type Step = (files: StoreFiles, report: Draft) => void;
+
+const asInBackup: Step = () => undefined;
+
+/** In this order. A new table does not compile without an answer to the question what of it a restore must not bring back. */
+const STEPS: Readonly<Record<keyof Schema, Step>> = {
+  partners: withdrawFromPartners,
+  partner_secrets: removeSecrets,
+  partner_jwks: asInBackup, // emptied by every restore
+  organizations: disableAccounts("organizations", "org_id"),
+  workspaces: disableAccounts("workspaces", "workspace_id"),
+  users: disableAccounts("users", "user_id"),
+  signing_keys: withdrawSigningKeys,
+  spent_tokens: keepSpent,
+  exchanges: asInBackup, // the replaced store is kept, and its record with it
+  store_state: asInBackup, // written by every restore
+  leases: asInBackup, // emptied by every restore
+  migrations: asInBackup,
+};
+
+/** Both stores are attached, as `restored` and `replaced`, in one transaction of the caller's. */
+export function carryOver(files: StoreFiles): Withdrawals {
+  const report: Draft = {
+    disabled: { partners: 0, organizations: 0, workspaces: 0, users: 0 },
+    secretsRemoved: 0,
+    partnerKeysRemoved: 0,
+    partnersWithoutKeys: [],
+    signingKeysRemoved: 0,
+    settingsDiffer: [],
+    partnersMissing: [],
+  };
+  for (const step of Object.values(STEPS)) step(files, report);
+  return report;
+}
+
+function withdrawFromPartners(files: StoreFiles, report: Draft): void {
+  const disabled = files.rows(
+    `UPDATE restored.partners SET status = 'disabled' WHERE status = 'active'
+      AND client_id IN (SELECT client_id FROM replaced.partners WHERE status = 'disabled') RETURNING client_id`,
+  );
+  report.disabled = { ...report.disabled, partners: disabled.length };
+  withdrawPartnerKeys(files, report);
+  // past what either store has given out: a version stands for one state of the record
+  files.exec(
+    `UPDATE restored.partners AS p SET version = 1 + max(p.version,
+      coalesce((SELECT r.version FROM replaced.partners r WHERE r.client_id = p.client_id), 0))`,
+  );
+  report.settingsDiffer = clientIds(
+    files,
+    `SELECT p.client_id FROM restored.partners p JOIN replaced.partners r ON r.client_id = p.client_id
+      WHERE p.settings <> r.settings OR p.issuer <> r.issuer OR p.audience <> r.audience`,
+  );
+  report.partnersMissing = clientIds(
+    files,
+    "SELECT client_id FROM replaced.partners WHERE client_id NOT IN (SELECT client_id FROM restored.partners)",
+  );
+}
+
+interface KeySources {
+  readonly client_id: string;
+  readonly jwks: string;
+  readonly jwks_uri: string | null;
+  readonly replaced_jwks: string;
+  readonly replaced_jwks_uri: string | null;
+}
+
+/** A key, or a URL of keys, that the partner has given up since may be in other hands by now. */
+function withdrawPartnerKeys(files: StoreFiles, report: Draft): void {
+  const replacedUri = hasColumn(files, "partners", "jwks_uri") ? "r.jwks_uri" : "NULL";
+  const changed = files.rows<KeySources>(
+    `SELECT p.client_id, p.jwks, p.jwks_uri, r.jwks AS replaced_jwks, ${replacedUri} AS replaced_jwks_uri
+      FROM restored.partners p JOIN replaced.partners r ON r.client_id = p.client_id
+      WHERE p.jwks <> r.jwks OR p.jwks_uri IS NOT ${replacedUri}`,
+  );
+  for (const partner of changed) {
+    const before = keysOf(partner.jwks);
+    const still = new Set(keysOf(partner.replaced_jwks).map(keyMaterial));
+    const kept = before.filter((key) => still.has(keyMaterial(key)));
+    const uri = partner.jwks_uri === partner.replaced_jwks_uri ? partner.jwks_uri : null;
+    if (kept.length === before.length && uri === partner.jwks_uri) continue;
+    const jwks = JSON.stringify(uri === null ? { keys: kept } : null);
+    files.rows("UPDATE restored.partners SET jwks = ?, jwks_uri = nullif(?, '') WHERE client_id = ?", jwks, uri ?? "", partner.client_id);
+    report.partnerKeysRemoved += before.length - kept.length + (partner.jwks_uri === uri ? 0 : 1);
+    if (uri === null && kept.length === 0) report.partnersWithoutKeys = [...report.partnersWithoutKeys, partner.client_id];
+  }
+}
+
+type Jwk = Readonly<Record<string, unknown>>;
+
+function keysOf(jwks: string): readonly Jwk[] {
+  return (JSON.parse(jwks) as { readonly keys: readonly Jwk[] } | null)?.keys ?? [];
+}
+
+/** The same key under another name is the same key. */
+function keyMaterial({ kty, crv, x, y, n, e }: Jwk): string {
+  return JSON.stringify([kty, crv, x, y, n, e]);
+}
+
+/** Of partners that the replaced store knows: of the others it can say nothing. */
+function removeSecrets(files: StoreFiles, report: Draft): void {
+  report.secretsRemoved = files.rows(
+    `DELETE FROM restored.partner_secrets WHERE partner_id IN (SELECT client_id FROM replaced.partners)
+      AND (partner_id, secret_id) NOT IN (SELECT partner_id, secret_id FROM replaced.partner_secrets) RETURNING secret_id`,
+  ).length;
+}
+
+function disableAccounts(table: "organizations" | "workspaces" | "users", id: string): Step {
+  return (files, report) => {
+    const disabled = files.rows(
+      `UPDATE restored.${table} SET status = 'disabled' WHERE status = 'active'
+        AND (partner_id, ${id}) IN (SELECT partner_id, ${id} FROM replaced.${table} WHERE status = 'disabled') RETURNING ${id}`,
+    );
+    report.disabled = { ...report.disabled, [table]: disabled.length };
+  };
+}
+
+/**
+ * A key that was dropped may have leaked: it must not sign or verify again. The server makes one where none is left. A store without a
+ * key or partner in common was begun anew, and its list says nothing about these.
+ */
+function withdrawSigningKeys(files: StoreFiles, report: Draft): void {
+  const related = files.rows(
+    `SELECT 1 FROM restored.signing_keys WHERE kid IN (SELECT kid FROM replaced.signing_keys)
+      UNION SELECT 1 FROM restored.partners WHERE client_id IN (SELECT client_id FROM replaced.partners)`,
+  );
+  if (related.length === 0) return;
+  const removed = files.rows("DELETE FROM restored.signing_keys WHERE kid NOT IN (SELECT kid FROM replaced.signing_keys) RETURNING kid");
+  report.signingKeysRemoved = removed.length;
+  files.exec("UPDATE restored.signing_keys SET state = 'retired'"); // all at once: one current key for an algorithm, whatever the order
+  files.exec("UPDATE restored.signing_keys AS k SET state = (SELECT r.state FROM replaced.signing_keys r WHERE r.kid = k.kid)");
+}
+
+/** What is spent is from before the restore, and refused for that already; this holds where a clock was wrong, too. */
+function keepSpent(files: StoreFiles): void {
+  files.exec(
+    "INSERT OR IGNORE INTO restored.spent_tokens (partner_id, spend_key, expires_at) SELECT partner_id, spend_key, expires_at FROM replaced.spent_tokens",
+  );
+}
+
+/** The replaced store may be of an earlier version: of its tables, only what the first migration made is there for sure. */
+function hasColumn(files: StoreFiles, table: keyof Schema, column: string): boolean {
+  return files.rows<{ name: string }>(`PRAGMA replaced.table_info(${table})`).some(({ name }) => name === column);
+}
+
+function clientIds(files: StoreFiles, sql: string): string[] {
+  return files.rows<{ client_id: string }>(`${sql} ORDER BY 1`).map((row) => row.client_id);
+}
