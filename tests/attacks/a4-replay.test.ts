@@ -19,7 +19,7 @@ import {
 import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
 
-/* A4, single use: P4.12–P4.14. Left out: a jti shared with a client assertion, which waits for private_key_jwt. */
+/* A4, single use: P4.12–P4.14. A jti shared with a client assertion: tests/private-key-jwt.test.ts. */
 
 describe.each(DIALECTS)("single use on %s", (dialect) => {
   let server: TestServer;

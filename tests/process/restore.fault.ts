@@ -20,7 +20,7 @@ test(`kill -9 in the middle of a restore, ${ROUNDS} times: the store is the old 
   for (let round = 0; round < ROUNDS; round++) {
     await inStore(store, (files) => files.exec("UPDATE store.partners SET name = 'old'"));
     const restore = startCli(["restore", backup], env);
-    await sleep(150 + Math.random() * 250);
+    await sleep(40 + Math.random() * 260);
     restore.signal("SIGKILL");
     await restore.exited;
     const [partner] = await inStore(store, (files) => {
@@ -32,7 +32,7 @@ test(`kill -9 in the middle of a restore, ${ROUNDS} times: the store is the old 
       if (/^restoring-|replaced-/.test(name)) rmSync(join(dataDir.path, name), { recursive: true });
   }
   console.log(`kill -9 in a restore: ${JSON.stringify(outcomes)}`);
-  expect(outcomes.old).toBeGreaterThan(0);
+  for (const outcome of Object.values(outcomes)) expect(outcome).toBeGreaterThan(0);
   dataDir.remove();
 });
 
