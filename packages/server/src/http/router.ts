@@ -38,7 +38,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
     http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
     forceCloseConnections: "idle",
-    rewriteUrl: ({ url = "/" }) => withoutBase(url, ports.basePath),
+    ...rewriting(ports.basePath),
     frameworkErrors: (error, request, reply) =>
       void sendAnswer(reply as FastifyReply, failureAnswer(error, request as FastifyRequest, ports)),
   });
@@ -64,8 +64,10 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
   };
 }
 
-function withoutBase(url: string, basePath: string): string {
-  return basePath !== "" && url.startsWith(`${basePath}/`) ? url.slice(basePath.length) : url;
+/** An option only where it is needed: it costs every request 3 % of its CPU. */
+function rewriting(basePath: string): object {
+  if (basePath === "") return {};
+  return { rewriteUrl: ({ url = "/" }: { readonly url?: string }) => (url.startsWith(`${basePath}/`) ? url.slice(basePath.length) : url) };
 }
 
 function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: RouterPorts): void {
