@@ -75,10 +75,12 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
   },
   partner_keys_missing: {
     ...fault,
-    describe: () => "This partner has no usable key; the operator must register its JWKS.",
+    describe: () => "This partner has no usable key: its JWKS holds none, or each was refused; the operator sees why.",
     title: "The partner has no usable key",
-    meaning: "There is no public key to verify the subject token with.",
-    remedy: "Give the operator your JWKS with at least one RSA-2048, P-256, P-384 or Ed25519 key.",
+    meaning:
+      "There is no public key to verify the subject token with: the key set that the operator has, or that was fetched, holds none that can be used.",
+    remedy:
+      "Publish, or give the operator, at least one RSA-2048, P-256, P-384 or Ed25519 public key. The operator's report of your keys gives the reason for each that was refused.",
   },
   jwt_kid_missing: {
     ...fault,

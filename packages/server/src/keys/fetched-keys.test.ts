@@ -23,7 +23,7 @@ const states = (jwks: FetchedJwks) =>
 
 describe("the body of an answer", () => {
   test("is a set with a usable key, whatever else is in it", () => {
-    const read = readJwks(bytes({ keys: [{ kty: "oct", k: "AAAA" }, A] }), false);
+    const read = readJwks(bytes({ keys: [{ kty: "oct", k: "AAAA" }, A] }), "a fault");
     expect(read).toMatchObject({ ok: true, value: { used: [{ kid: "a" }], refused: [{ index: 0 }] } });
   });
 
@@ -47,17 +47,20 @@ describe("the body of an answer", () => {
       "its key set has no usable key: The curve 'P-521' is not supported for EC; use EC with P-256 or P-384, or OKP with Ed25519",
     ],
   ])("is refused where it is %s, with the reason", (_what, body, code, sentence) => {
-    expect(readJwks(bytes(body), false)).toEqual({ ok: false, fault: { code, sentence } });
+    expect(readJwks(bytes(body), "a fault")).toEqual({ ok: false, fault: { code, sentence } });
   });
 
   test("may be a set without a usable key where that is asked for, but no less than a set", () => {
-    expect(readJwks(bytes({ keys: [] }), true)).toMatchObject({ ok: true, value: { used: [] } });
-    expect(readJwks(bytes({ keys: [{ kty: "EC" }] }), true)).toMatchObject({ ok: true, value: { used: [], refused: [{}] } });
-    expect(readJwks(bytes({}), true)).toMatchObject({ ok: false, fault: { code: "not_a_jwks" } });
+    for (const unusable of ["a set of refused keys", "a set"] as const) {
+      expect(readJwks(bytes({ keys: [{ kty: "EC" }] }), unusable)).toMatchObject({ ok: true, value: { used: [], refused: [{}] } });
+      expect(readJwks(bytes({}), unusable)).toMatchObject({ ok: false, fault: { code: "not_a_jwks" } });
+    }
+    expect(readJwks(bytes({ keys: [] }), "a set")).toMatchObject({ ok: true, value: { used: [] } });
+    expect(readJwks(bytes({ keys: [] }), "a set of refused keys")).toMatchObject({ ok: false, fault: { code: "no_usable_key" } });
   });
 
   test("is refused where it is not UTF-8", () => {
-    expect(readJwks(Buffer.from([0x7b, 0xff, 0x7d]), true)).toMatchObject({ ok: false, fault: { code: "not_json" } });
+    expect(readJwks(Buffer.from([0x7b, 0xff, 0x7d]), "a set")).toMatchObject({ ok: false, fault: { code: "not_json" } });
   });
 });
 

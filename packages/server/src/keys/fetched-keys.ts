@@ -9,18 +9,18 @@ export type JwksAnswer =
   | { readonly ok: true; readonly value: KeyIntake }
   | { readonly ok: false; readonly fault: { readonly code: "not_json" | "not_a_jwks" | "no_usable_key"; readonly sentence: string } };
 
-/**
- * The body of an answer. A set without a usable key is a fault, like no answer: the last good keys are better than none. Not so where
- * it `mayBeEmpty`.
- */
-export function readJwks(body: Uint8Array, mayBeEmpty: boolean): JwksAnswer {
+/** What an answer without a usable key is taken for: a fault, like no answer, or a set of refused keys, or a set also where it is empty. */
+export type UnusableSet = "a fault" | "a set of refused keys" | "a set";
+
+/** The body of an answer. The last good keys are better than none, and so a set without a usable key is mostly a fault. */
+export function readJwks(body: Uint8Array, unusable: UnusableSet): JwksAnswer {
   const text = decodeUtf8(body);
   const json = text === undefined ? undefined : parseStrictJson(text);
   if (json?.ok !== true) return { ok: false, fault: { code: "not_json", sentence: "its answer is not JSON" } };
   const intake = takeInJwks(json.value);
   if (!intake.ok) return { ok: false, fault: { code: "not_a_jwks", sentence: withoutFullStop(describeJwksFault(intake.fault)) } };
-  if (intake.value.used.length > 0 || mayBeEmpty) return intake;
   const [first] = intake.value.refused;
+  if (intake.value.used.length > 0 || unusable === "a set" || (first !== undefined && unusable === "a set of refused keys")) return intake;
   const why = first === undefined ? "it is empty" : withoutFullStop(describeKeyFault(first.fault));
   return { ok: false, fault: { code: "no_usable_key", sentence: `its key set has no usable key: ${why}` } };
 }

@@ -150,7 +150,9 @@ export class JwksCache {
     entry.attemptedAtMs = begunAtMs;
     entry.fetchesBegun += 1;
     const answer = await outbound.get(new URL(jwksUri));
-    const intake = answer.ok ? readJwks(answer.value.body, mayBeEmpty) : answer;
+    // where there are no keys to keep, the refused ones with their reasons are what the report can show
+    const unusable = mayBeEmpty ? "a set" : entry.keys.length === 0 ? "a set of refused keys" : "a fault";
+    const intake = answer.ok ? readJwks(answer.value.body, unusable) : answer;
     events.fetched(clientId, intake.ok ? "fetched" : intake.fault.code, intake.ok ? "" : intake.fault.sentence);
     const outcome = { jwks: entry.jwks, vanished: [] as readonly string[] };
     const change = (before: FetchedJwks | undefined): FetchedJwks => {
