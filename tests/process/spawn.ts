@@ -58,6 +58,9 @@ export function startCli(args: readonly string[], env: Record<string, string>): 
   return startProcess(args, env, "");
 }
 
+/** The sandbox prints its guide once its demo partner is there, which is after it is ready to answer. */
+const GUIDE = "# The operator's view";
+
 /** Starts a server and waits until it is ready. */
 export async function startServer(command: "sandbox" | "serve", port: number, env: Record<string, string>): Promise<ServerProcess> {
   const server = startProcess([command], { ...env, PORT: String(port) }, `http://127.0.0.1:${port}`);
@@ -69,7 +72,7 @@ export async function startServer(command: "sandbox" | "serve", port: number, en
       (response) => response.ok,
       () => false,
     );
-    if (ready) return server;
+    if (ready && (command === "serve" || server.stdout().includes(GUIDE))) return server;
     await sleep(20);
   }
   server.signal("SIGKILL");
