@@ -1,6 +1,6 @@
 import type { JwtFault } from "../../packages/protocol/src/refusals.ts";
 import { type Asked, type Explanation, joseRefuses, weRefuse } from "./explanation.ts";
-import { CLIENT } from "./opinions.ts";
+import { UNLIMITED_CLIENT } from "../../packages/server/src/testing/client.ts";
 
 /** Claims, and the clock. */
 
@@ -17,7 +17,7 @@ function isNoIdentifier(value: unknown): boolean {
   return typeof value !== "string" || value.length === 0 || value.length > 255 || /\p{Cc}/u.test(value);
 }
 
-const SKEW = CLIENT.clockSkewSeconds;
+const SKEW = UNLIMITED_CLIENT.clockSkewSeconds;
 const wholeSeconds = ({ question }: Asked): number => Math.floor(question.nowMs / 1000);
 const seconds = ({ question }: Asked): number => question.nowMs / 1000;
 
@@ -28,7 +28,7 @@ export const CLAIM_EXPLANATIONS: readonly Explanation[] = [
     (asked, fault) => {
       const aud = claimOf(asked, "aud");
       const named = fault?.code !== "claim_malformed" || fault.claim === "aud";
-      return named && Array.isArray(aud) && aud.length > 1 && aud.includes(CLIENT.audience);
+      return named && Array.isArray(aud) && aud.length > 1 && aud.includes(UNLIMITED_CLIENT.audience);
     },
     "jose wants our audience to be in the array, whatever else is (RFC 7519 §4.1.3); a token for two could be replayed by one at the other, so we want it alone (RFC 8725 §3.9, RFC 7523bis).",
   ),
@@ -60,7 +60,7 @@ export const CLAIM_EXPLANATIONS: readonly Explanation[] = [
   weRefuse(
     "a lifetime over the partner's limit",
     ["token_lifetime_too_long"],
-    (asked) => numberOf(asked, "exp") - numberOf(asked, "iat") > CLIENT.assertionLifetimeSecondsMax,
+    (asked) => numberOf(asked, "exp") - numberOf(asked, "iat") > UNLIMITED_CLIENT.assertionLifetimeSecondsMax,
     "jose's maxTokenAge bounds the age now and not exp − iat; RFC 7523 §3 lets a server refuse an exp that is unreasonably far away.",
   ),
   weRefuse(

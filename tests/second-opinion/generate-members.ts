@@ -1,15 +1,15 @@
 import * as fc from "fast-check";
 import { type Edit, editsOf, type Member, oddValue, quoted } from "./generate-text.ts";
-import { CLIENT } from "./opinions.ts";
+import { UNLIMITED_CLIENT } from "../../packages/server/src/testing/client.ts";
 
 /** Claims and headers: right ones, and edits of them. */
 
 export const NOW = 1_750_000_000;
 
 export const RIGHT_CLAIMS: readonly Member[] = [
-  ['"iss"', quoted(CLIENT.issuer)],
+  ['"iss"', quoted(UNLIMITED_CLIENT.issuer)],
   ['"sub"', '"user 1"'],
-  ['"aud"', quoted(CLIENT.audience)],
+  ['"aud"', quoted(UNLIMITED_CLIENT.audience)],
   ['"exp"', String(NOW + 300)],
   ['"iat"', String(NOW - 10)],
   ['"nbf"', String(NOW - 10)],
@@ -27,8 +27,8 @@ const offset = fc.oneof(
   fc.constantFrom(0, 0.001, -0.001, 0.25, 0.5, 0.75, 1, -1, -0.25, 2 ** -22, -(2 ** -22)),
   fc.integer({ min: -2000, max: 2000 }).map((ms) => ms / 1000),
 );
-const SKEW = CLIENT.clockSkewSeconds;
-const LIFETIME = CLIENT.assertionLifetimeSecondsMax;
+const SKEW = UNLIMITED_CLIENT.clockSkewSeconds;
+const LIFETIME = UNLIMITED_CLIENT.assertionLifetimeSecondsMax;
 
 function time(name: string, ...seconds: readonly number[]): fc.Arbitrary<Member> {
   return fc.tuple(fc.constantFrom(...seconds), offset).chain(([at, off]) => spelled(at + off).map((text): Member => [quoted(name), text]));
@@ -37,12 +37,36 @@ function time(name: string, ...seconds: readonly number[]): fc.Arbitrary<Member>
 const EVER = [0, -1, -NOW, 1e15, 1e300, 2 ** 31, 2 ** 32, 2 ** 53, NOW * 1000];
 
 const nearClaim: fc.Arbitrary<Member> = fc.oneof(
-  strings("iss", "PRT_SECOND_OPINION", `${CLIENT.issuer} `, "", [CLIENT.issuer], { toString: CLIENT.issuer }, CLIENT.audience),
-  strings("aud", [CLIENT.audience], [], [[CLIENT.audience]], `${CLIENT.audience}/`, CLIENT.audience.toUpperCase(), {
-    0: CLIENT.audience,
-    length: 1,
-  }),
-  strings("aud", [CLIENT.audience, "x"], ["x", CLIENT.audience], [CLIENT.audience, CLIENT.audience], [1, CLIENT.audience], [null], ["x"]),
+  strings(
+    "iss",
+    UNLIMITED_CLIENT.issuer.toUpperCase(),
+    `${UNLIMITED_CLIENT.issuer} `,
+    "",
+    [UNLIMITED_CLIENT.issuer],
+    { toString: UNLIMITED_CLIENT.issuer },
+    UNLIMITED_CLIENT.audience,
+  ),
+  strings(
+    "aud",
+    [UNLIMITED_CLIENT.audience],
+    [],
+    [[UNLIMITED_CLIENT.audience]],
+    `${UNLIMITED_CLIENT.audience}/`,
+    UNLIMITED_CLIENT.audience.toUpperCase(),
+    {
+      0: UNLIMITED_CLIENT.audience,
+      length: 1,
+    },
+  ),
+  strings(
+    "aud",
+    [UNLIMITED_CLIENT.audience, "x"],
+    ["x", UNLIMITED_CLIENT.audience],
+    [UNLIMITED_CLIENT.audience, UNLIMITED_CLIENT.audience],
+    [1, UNLIMITED_CLIENT.audience],
+    [null],
+    ["x"],
+  ),
   strings(
     "sub",
     "",
@@ -171,7 +195,7 @@ const strangeHeader: fc.Arbitrary<Member> = fc.oneof(
   strings("x5c", ["MIIB"], []),
   strings("zip", "DEF"),
   strings("cty", "JWT"),
-  strings("iss", CLIENT.issuer),
+  strings("iss", UNLIMITED_CLIENT.issuer),
   strangeMember,
 );
 

@@ -1,9 +1,10 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
-import { type Client, SCOPES, SUBJECT_TOKEN_ALGORITHMS } from "../../packages/protocol/src/index.ts";
+import { SUBJECT_TOKEN_ALGORITHMS } from "../../packages/protocol/src/index.ts";
 import type { PartnerKey } from "../../packages/protocol/src/ports.ts";
 import type { JwtFault } from "../../packages/protocol/src/refusals.ts";
 import { validateSubjectToken } from "../../packages/protocol/src/tokens/subject-token.ts";
 import { verifiersOf } from "../../packages/server/src/keys/signature.ts";
+import { UNLIMITED_CLIENT } from "../../packages/server/src/testing/client.ts";
 
 /** A token, the keys that its partner has registered, and the time at which it is presented: a verdict depends on nothing else. */
 export interface Question {
@@ -47,26 +48,10 @@ export function isSame(ours: OurOpinion, joses: JosesOpinion): boolean {
   return a.sub === b.sub && a.jti === b.jti && a.exp === b.exp && a.kid === b.kid;
 }
 
-export const CLIENT: Client = {
-  clientId: "prt_second_opinion",
-  version: 1,
-  issuer: "prt_second_opinion",
-  audience: "https://as.example",
-  subjectNamespace: "user_id",
-  replay: "single_use",
-  assertionLifetimeSecondsMax: 3600,
-  clockSkewSeconds: 30,
-  accessTokenLifetimeSeconds: 3600,
-  allowedAlgorithms: SUBJECT_TOKEN_ALGORITHMS,
-  allowedGrants: ["token-exchange"],
-  allowedScopes: SCOPES,
-  tokenEndpointAuthMethod: "client_secret",
-};
-
 /** The whole way of a subject token: gate, choice of the key, signature, claims. */
 export async function ourOpinion({ token, jwks, nowMs }: Question): Promise<OurOpinion> {
   const partnerKeys = () => ({ ok: true, value: { keys: ourKeysOf(jwks) } }) as const;
-  const result = await validateSubjectToken(token, CLIENT, nowMs / 1000, { partnerKeys, restoredAtSeconds: undefined });
+  const result = await validateSubjectToken(token, UNLIMITED_CLIENT, nowMs / 1000, { partnerKeys, restoredAtSeconds: undefined });
   if (!result.ok) {
     const { fault } = result;
     if (fault.code === "partner_keys_unavailable") throw new Error("the keys are in memory");
@@ -113,11 +98,11 @@ export async function josesOpinion({ token, jwks, nowMs }: Question): Promise<Jo
   try {
     const { payload, protectedHeader } = await jwtVerify(token, keySetOf(jwks), {
       algorithms: [...SUBJECT_TOKEN_ALGORITHMS],
-      issuer: CLIENT.issuer,
-      audience: CLIENT.audience,
+      issuer: UNLIMITED_CLIENT.issuer,
+      audience: UNLIMITED_CLIENT.audience,
       requiredClaims: ["sub", "exp", "iat"],
-      clockTolerance: CLIENT.clockSkewSeconds,
-      maxTokenAge: CLIENT.assertionLifetimeSecondsMax,
+      clockTolerance: UNLIMITED_CLIENT.clockSkewSeconds,
+      maxTokenAge: UNLIMITED_CLIENT.assertionLifetimeSecondsMax,
       currentDate: new Date(nowMs),
     });
     return { stage: "accepted", read: readOf(payload, protectedHeader.kid) };

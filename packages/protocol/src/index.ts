@@ -1,5 +1,5 @@
 export * from "./constants.ts";
-export { describeJwksFault, describeKeyFault, takeInJwks } from "./jwt/key-intake.ts";
+export { describeJwksFault, describeKeyFault, jwkOf, takeInJwks } from "./jwt/key-intake.ts";
 export type { KeyIntake } from "./jwt/key-intake.ts";
 export { parseStrictJson } from "./jwt/strict-json.ts";
 export { decodeUtf8 } from "./jwt/utf8.ts";

@@ -38,7 +38,7 @@ export function createApp(deps: Deps): App {
     partners: store.partners,
     findKey: (kid) => keyring.findKey(kid),
     nowMs,
-    restoredAtSeconds: store.restoredAtMs === undefined ? undefined : store.restoredAtMs / 1000,
+    restoredAtSeconds: store.restoredAtSeconds,
   });
   const basePath = new URL(config.publicUrl).pathname.replace(/\/$/, "");
   const server = httpServer(routes, { authenticate, log, metrics, basePath });

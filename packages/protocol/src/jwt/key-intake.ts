@@ -76,6 +76,11 @@ export function takeInJwks(value: unknown): Result<KeyIntake, JwksFault> {
   return ok({ used, refused });
 }
 
+/** A key as it is published and kept: with its name, and the one algorithm that it is for. */
+export function jwkOf({ kid, algorithm, jwk }: VerificationKey): Readonly<Record<string, unknown>> {
+  return { ...jwk, ...(kid === undefined ? {} : { kid }), alg: algorithm };
+}
+
 /**
  * Of all keys, the refused ones too: RFC 7517 §4.5 wants distinct kids, and a token's `kid` must name one key. Choosing the usable one, or
  * trying them in turn, would let whoever can add a key to the set shadow another.

@@ -1,4 +1,4 @@
-import { takeInJwks } from "@cambist/protocol";
+import { jwkOf, takeInJwks } from "@cambist/protocol";
 import type { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { isClientId, newClientId, newClientSecret, newSecretId } from "../ids.ts";
@@ -70,7 +70,7 @@ async function keySource(
 function publicJwks(jwks: unknown): { keys: object[] } {
   const intake = takeInJwks(jwks);
   if (!intake.ok) throw new Problem(422, "jwks is not a key set.");
-  return { keys: intake.value.used.map(({ kid, algorithm, jwk }) => ({ ...jwk, ...(kid === undefined ? {} : { kid }), alg: algorithm })) };
+  return { keys: intake.value.used.map(jwkOf) };
 }
 
 /** @throws Problem 404, 409, 422. */

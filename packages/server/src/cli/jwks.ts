@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { describeJwksFault, describeKeyFault, takeInJwks } from "@cambist/protocol";
+import { describeJwksFault, describeKeyFault, jwkOf, takeInJwks } from "@cambist/protocol";
 import type { Command } from "commander";
 import { thumbprint } from "../keys/thumbprint.ts";
 import { UsageError } from "./failure.ts";
@@ -34,7 +34,7 @@ function printJwks(files: readonly string[], options: FromPemOptions): void {
   if (!intake.ok) throw new Error(describeJwksFault(intake.fault));
   const refused = intake.value.refused.map(({ index, fault }) => `${nameOf(sources[index])}: ${describeKeyFault(fault)}`);
   if (refused.length > 0) throw new Error(refused.join("\n"));
-  const jwks = { keys: intake.value.used.map(({ jwk, kid, algorithm }) => ({ ...jwk, kid, alg: algorithm, use: "sig" })) };
+  const jwks = { keys: intake.value.used.map((key) => ({ ...jwkOf(key), use: "sig" })) };
   if (options.json) printJson(jwks);
   else printLines(JSON.stringify(jwks, null, 2));
 }

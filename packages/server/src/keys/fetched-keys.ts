@@ -1,4 +1,4 @@
-import { decodeUtf8, describeJwksFault, describeKeyFault, type KeyIntake, parseStrictJson, takeInJwks } from "@cambist/protocol";
+import { decodeUtf8, describeJwksFault, describeKeyFault, jwkOf, type KeyIntake, parseStrictJson, takeInJwks } from "@cambist/protocol";
 import type { FetchedJwks, FetchedKey } from "../storage/store.ts";
 import { thumbprint } from "./thumbprint.ts";
 
@@ -38,7 +38,7 @@ export function afterSuccess(before: FetchedJwks | undefined, intake: KeyIntake,
     algorithm: key.algorithm,
     state: "used" as const,
     reason: null,
-    jwk: key.jwk as unknown as Readonly<Record<string, unknown>>,
+    jwk: jwkOf(key),
   }));
   const refused = intake.refused.map((key) => ({
     kid: key.kid ?? null,

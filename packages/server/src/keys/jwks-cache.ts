@@ -218,7 +218,7 @@ function isUpToDate(entry: Entry, owner: JwksOwner): boolean {
 function setJwks(entry: Entry, jwks: FetchedJwks | undefined): void {
   entry.jwks = jwks;
   const used = jwks?.keys.filter((key) => key.state === "used") ?? [];
-  entry.keys = verifiersOf({ keys: used.map(({ jwk, kid, algorithm }) => ({ ...jwk, ...(kid === null ? {} : { kid }), alg: algorithm })) });
+  entry.keys = verifiersOf({ keys: used.map(({ jwk }) => jwk) });
 }
 
 /** The latest attempt failed. */

@@ -81,7 +81,7 @@ export class Outbound {
   async checkHost(url: URL): Promise<OutboundFault | undefined> {
     if (this.isListed(url) || addressLiteral(url) !== undefined) return undefined;
     const addresses = await this.resolveWithin(AbortSignal.timeout(ANSWER_MS_MAX), url.hostname, false).catch(() => []);
-    return addresses.length === 0 ? UNRESOLVED : judge(addresses);
+    return judge(addresses, false);
   }
 
   /** Never throws. */
@@ -148,7 +148,7 @@ export class Outbound {
     if (literal !== undefined) return [{ address: literal, family: isIP(literal) }]; // parseUrl has judged it
     const isListed = this.isListed(url);
     const addresses = await this.resolveWithin(signal, url.hostname, isListed);
-    const fault = addresses.length === 0 ? UNRESOLVED : isListed ? undefined : judge(addresses);
+    const fault = judge(addresses, isListed);
     if (fault !== undefined) throw new Refused(fault);
     return addresses;
   }
@@ -179,8 +179,9 @@ async function askNameServer(hostname: string): Promise<readonly ResolvedAddress
 }
 
 /** One address that is not public among public ones is enough: which of them is taken is the network's choice, or an attacker's. */
-function judge(addresses: readonly ResolvedAddress[]): OutboundFault | undefined {
-  if (addresses.every(({ address }) => isPublicAddress(address))) return undefined;
+function judge(addresses: readonly ResolvedAddress[], isListed: boolean): OutboundFault | undefined {
+  if (addresses.length === 0) return UNRESOLVED;
+  if (isListed || addresses.every(({ address }) => isPublicAddress(address))) return undefined;
   return { code: "not_public", sentence: "its host name resolves to an address that is not public" };
 }
 

@@ -2,12 +2,12 @@ import { Buffer } from "node:buffer";
 import { createPublicKey } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type Client, type RefusalCode, SCOPES, SUBJECT_TOKEN_ALGORITHMS, type SubjectTokenAlgorithm, takeInJwks } from "@cambist/protocol";
+import { type RefusalCode, SUBJECT_TOKEN_ALGORITHMS, type SubjectTokenAlgorithm, takeInJwks } from "@cambist/protocol";
 import { describe, expect, test } from "vitest";
 import { parseJws } from "../../../protocol/src/jwt/gate.ts";
 import { validateSubjectToken } from "../../../protocol/src/tokens/subject-token.ts";
-import { verifiersOf } from "./signature.ts";
-import { verifierFor } from "./signature.ts";
+import { UNLIMITED_CLIENT } from "../testing/client.ts";
+import { verifierFor, verifiersOf } from "./signature.ts";
 
 /** Project Wycheproof's vectors, kept beside the repository and not in it. */
 const FOLDER = fileURLToPath(new URL("../../../../../shared/vectors/", import.meta.url));
@@ -53,23 +53,6 @@ function textOf(token: string | object | undefined): string {
   return typeof token === "string" ? token : JSON.stringify(token);
 }
 
-/** A partner without limits, so that a token is refused for what it is. */
-const CLIENT: Client = {
-  clientId: "prt_wycheproof",
-  version: 1,
-  issuer: "prt_wycheproof",
-  audience: "https://as.example",
-  subjectNamespace: "user_id",
-  replay: "single_use",
-  assertionLifetimeSecondsMax: 3600,
-  clockSkewSeconds: 30,
-  accessTokenLifetimeSeconds: 3600,
-  allowedAlgorithms: SUBJECT_TOKEN_ALGORITHMS,
-  allowedGrants: ["token-exchange"],
-  allowedScopes: SCOPES,
-  tokenEndpointAuthMethod: "client_secret",
-};
-
 /** A single JWK, or a set as it stands; `private` only where a group has nothing else, which is where it is symmetric. */
 function jwksOf({ public: publicKey, private: privateKey }: Group): unknown {
   const given = publicKey ?? privateKey ?? {};
@@ -82,7 +65,7 @@ function jwksOf({ public: publicKey, private: privateKey }: Group): unknown {
  */
 async function verdictOn({ jws, group }: Case): Promise<"verified" | RefusalCode> {
   const partnerKeys = () => ({ ok: true, value: { keys: verifiersOf(jwksOf(group)) } }) as const;
-  const result = await validateSubjectToken(textOf(jws), CLIENT, 1_750_000_000, { partnerKeys, restoredAtSeconds: undefined });
+  const result = await validateSubjectToken(textOf(jws), UNLIMITED_CLIENT, 1_750_000_000, { partnerKeys, restoredAtSeconds: undefined });
   if (result.ok) throw new Error("a vector's payload passed as claims");
   return result.fault.code === "jwt_not_json" && result.fault.part === "payload" ? "verified" : result.fault.code;
 }

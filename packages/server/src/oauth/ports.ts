@@ -9,7 +9,7 @@ import type { Partner, Store } from "../storage/store.ts";
 export interface PortSources {
   readonly issuer: string;
   readonly resource: string;
-  readonly store: Pick<Store, "partners" | "exchanges" | "restoredAtMs">;
+  readonly store: Pick<Store, "partners" | "exchanges" | "restoredAtSeconds">;
   readonly partnerKeys: PartnerKeys;
   readonly masterKeys: MasterKeys;
   readonly keyring: Keyring;
@@ -24,7 +24,7 @@ export function tokenEndpointPorts({ issuer, resource, store, partnerKeys, maste
     nowMs,
     newTokenId,
     sha256: (text) => createHash("sha256").update(text).digest(),
-    restoredAtSeconds: store.restoredAtMs === undefined ? undefined : store.restoredAtMs / 1000,
+    restoredAtSeconds: store.restoredAtSeconds,
     partnerKeys: (client, kid) => partnerKeys.find(client as Partner, kid), // the very object that findClient or authenticateClient gave out
     issue: (request) => store.exchanges.issue(request),
     recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(withoutForeignId(facts), refusal),

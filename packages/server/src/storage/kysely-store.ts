@@ -18,16 +18,16 @@ export async function openStore(location: StoreLocation, onIdleError: (error: Er
     "sqlitePath" in location ? await sqliteDialect(location.sqlitePath) : await postgresDialect(location.postgresUrl, onIdleError);
   try {
     await migrate(dialect);
-    return storeOver(dialect, await readRestoredAtMs(dialect));
+    return storeOver(dialect, await readRestoredAtSeconds(dialect));
   } catch (thrown) {
     await dialect.close();
     throw thrown;
   }
 }
 
-export function storeOver(dialect: Dialect, restoredAtMs?: number): Store {
+export function storeOver(dialect: Dialect, restoredAtSeconds?: number): Store {
   return {
-    restoredAtMs,
+    restoredAtSeconds,
     partners: partnerStore(dialect),
     partnerJwks: partnerJwksStore(dialect),
     accounts: accountStore(dialect),
@@ -40,7 +40,7 @@ export function storeOver(dialect: Dialect, restoredAtMs?: number): Store {
   };
 }
 
-async function readRestoredAtMs(dialect: Dialect): Promise<number | undefined> {
+async function readRestoredAtSeconds(dialect: Dialect): Promise<number | undefined> {
   const row = await dialect.read((db) => db.selectFrom("store_state").select("value").where("name", "=", "restored_at").executeTakeFirst());
-  return row === undefined ? undefined : Number(row.value);
+  return row === undefined ? undefined : Number(row.value) / 1000;
 }

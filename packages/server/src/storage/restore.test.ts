@@ -128,7 +128,7 @@ describe("a restored store", () => {
   test("opens like any other, and tells when it was restored", async () => {
     const { restoredAtMs } = await restore();
     const store = await openStore({ sqlitePath: storePath }, () => undefined);
-    expect(store.restoredAtMs).toBe(restoredAtMs);
+    expect(store.restoredAtSeconds).toBe(restoredAtMs / 1000);
     expect(await store.partners.find(partner.clientId)).toMatchObject({ status: "active", version: partner.version + 1 });
     await store.close();
   });

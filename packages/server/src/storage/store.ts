@@ -11,10 +11,10 @@ export interface Store {
   readonly signingKeys: SigningKeyStore;
   readonly exchanges: ExchangeStore;
   /**
-   * When this store was last put back from a backup. What was spent or withdrawn between the backup and then is not in it: nothing
+   * When this store was last put back from a backup, seconds since 1970. What was spent or withdrawn between the backup and then is not in it: nothing
    * that was signed until then may pass.
    */
-  readonly restoredAtMs: number | undefined;
+  readonly restoredAtSeconds: number | undefined;
   /** Resolves when the database answers. */
   ping(): Promise<void>;
   close(): Promise<void>;
@@ -93,7 +93,7 @@ export interface FetchedKey {
   readonly state: "used" | "refused" | "gone";
   /** Why it was refused. */
   readonly reason: string | null;
-  /** Public members as intake took them; null where it refused them. */
+  /** As intake took it, public members only, with its name and algorithm; null where it was refused. */
   readonly jwk: Readonly<Record<string, unknown>> | null;
   readonly firstSeenAtMs: number;
   readonly lastSeenAtMs: number;
