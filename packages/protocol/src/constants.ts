@@ -5,6 +5,9 @@ export const GRANT_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exch
 /** Lets a secret scanner find one that leaked, and us keep it out of logs. */
 export const CLIENT_SECRET_PREFIX = "cambist_secret_";
 
+/** Of ids that the server makes for clients: no user's external id may look like one. */
+export const CLIENT_ID_FORM = /^(?:prt|rs)_/;
+
 /** RFC 8693 §3. */
 export const TOKEN_TYPE_JWT = "urn:ietf:params:oauth:token-type:jwt";
 export const TOKEN_TYPE_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
@@ -46,3 +49,6 @@ export const ASSERTION_LIFETIME_SECONDS_DEFAULT = 3600;
 export const ASSERTION_LIFETIME_SECONDS_MIN = 60;
 export const ASSERTION_LIFETIME_SECONDS_MAX = 3600;
 export const ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT = 3600;
+
+/** Users that exchanges may create for a partner in one hour. */
+export const PROVISIONING_HOURLY_DEFAULT = 1000;

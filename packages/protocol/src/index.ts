@@ -9,11 +9,13 @@ export type {
   Client,
   ClientAuthentication,
   ExchangeFacts,
+  IssuedFor,
   IssueRequest,
   IssueVerdict,
   PartnerKey,
   PartnerKeySet,
   Principal,
+  Provisioning,
   Signer,
   Spend,
   TokenEndpointPorts,
@@ -25,4 +27,4 @@ export { SCOPES } from "./scope.ts";
 export type { Scope } from "./scope.ts";
 export { handleTokenRequest } from "./token-endpoint.ts";
 export { validateAccessToken } from "./tokens/access-token.ts";
-export type { AccessTokenKey } from "./tokens/access-token.ts";
+export type { AccessToken, AccessTokenKey } from "./tokens/access-token.ts";

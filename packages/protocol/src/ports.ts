@@ -20,6 +20,10 @@ export interface Client {
   readonly allowedGrants: readonly string[];
   readonly allowedScopes: readonly Scope[];
   readonly tokenEndpointAuthMethod: ClientAuthMethod;
+  /** `create`: a user that its subject token names by an unknown external id is made, in the home workspace, so many in an hour. */
+  readonly provisioning: "off" | "create";
+  readonly homeWorkspaceId: string | null;
+  readonly provisioningHourlyMax: number;
 }
 
 export interface PartnerKey {
@@ -48,7 +52,18 @@ export interface Signer {
 /** Who a token is for. A service account and a user never share a lookup. */
 export type Principal =
   | { readonly kind: "service_account" }
-  | { readonly kind: "user"; readonly namespace: "user_id" | "external_user_id"; readonly id: string };
+  | {
+      readonly kind: "user";
+      readonly namespace: "user_id" | "external_user_id";
+      readonly id: string;
+      /** Where it is made if there is no such user; undefined: it is refused. */
+      readonly provisioning?: Provisioning | undefined;
+    };
+
+export interface Provisioning {
+  readonly homeWorkspaceId: string;
+  readonly hourlyMax: number;
+}
 
 /** What the store found for the principal while it issued. */
 export type IssuedFor =
@@ -88,6 +103,8 @@ export interface IssueRequest {
   readonly principal: Principal;
   /** In the order in which they are spent. The first that was spent before refuses the request, and what comes before it stays spent. */
   readonly spends: readonly Spend[];
+  /** The `iat` to be: read before the flags and cut-offs are, so that a later cut-off covers the token. */
+  readonly issuedAtSeconds: number;
   readonly facts: Readonly<ExchangeFacts>;
 }
 
@@ -95,6 +112,8 @@ export type IssueVerdict =
   | { readonly code: "issued"; readonly subject: IssuedFor }
   /** The partner was changed or disabled since it was read: read it again. Nothing was spent or recorded. */
   | { readonly code: "client_changed" }
+  /** A cut-off covers this second: ask again from then on. Nothing was spent or recorded. */
+  | { readonly code: "too_early"; readonly fromSeconds: number }
   /** Recorded as refused. */
   | { readonly code: "refused"; readonly refusal: Refusal };
 
@@ -110,6 +129,7 @@ export interface TokenEndpointPorts {
   /** The resource identifier of our API: the `aud` of what is issued. */
   readonly resource: string;
   nowMs(): number;
+  waitMs(ms: number): Promise<void>;
   /** 128 bits or more, unguessable, text. */
   newTokenId(): string;
   sha256(text: string): Uint8Array;
@@ -122,7 +142,7 @@ export interface TokenEndpointPorts {
   /** The client's keys, among them the one with this `kid` if it can be had: keys behind a URL are fetched again for one that is unknown. */
   partnerKeys(client: Client, kid: string | undefined): PartnerKeySet | Promise<PartnerKeySet>;
   /**
-   * In ONE transaction: re-reads every enabled flag, spends, records. Durable before it resolves.
+   * In ONE transaction: re-reads every enabled flag, spends, makes the user where that is due, records. Durable before it resolves.
    */
   issue(request: IssueRequest): Promise<IssueVerdict>;
   /** Records a refusal; durable before it resolves. */

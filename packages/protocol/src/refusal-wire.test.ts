@@ -65,6 +65,8 @@ const samplesWith = (text: string): Samples => ({
   subject_unknown: { code: "subject_unknown" },
   subject_disabled: { code: "subject_disabled", entity: "workspace" },
   token_replayed: { code: "token_replayed" },
+  provisioning_quota_exceeded: { code: "provisioning_quota_exceeded", hourlyMax: 10, retryAfterSeconds: 900 },
+  provisioning_home_missing: { code: "provisioning_home_missing" },
   temporarily_unavailable: { code: "temporarily_unavailable", retryAfterSeconds: 1 },
   partner_keys_unavailable: { code: "partner_keys_unavailable", failure: "it answered 500", retryAfterSeconds: 30 },
   server_error: { code: "server_error" },

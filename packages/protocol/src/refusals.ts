@@ -94,7 +94,9 @@ export type JwtFault = GateFault | SignatureFault | ClaimFault;
 export type SubjectRefusal =
   | { readonly code: "subject_unknown" }
   | { readonly code: "subject_disabled"; readonly entity: "user" | "workspace" | "organization" }
-  | { readonly code: "token_replayed" };
+  | { readonly code: "token_replayed" }
+  | { readonly code: "provisioning_quota_exceeded"; readonly hourlyMax: number; readonly retryAfterSeconds: number }
+  | { readonly code: "provisioning_home_missing" };
 
 export type ServerRefusal =
   | { readonly code: "temporarily_unavailable"; readonly retryAfterSeconds: number }

@@ -7,6 +7,7 @@ import {
   type ExchangeFacts,
   type IssuedFor,
   type IssueRequest,
+  type IssueVerdict,
   type Spend,
   StoreUnavailable,
   type TokenEndpointPorts,
@@ -43,7 +44,9 @@ export interface TokenOutcome {
 }
 
 /** A partner that changes more often than this during one request is being edited in a loop. */
-const CLIENT_CHANGES_MAX = 3;
+const TRIES_MAX = 3;
+/** For the second of a cut-off to pass. More means that the clocks of two nodes are apart. */
+const WAIT_MS_MAX = 2_000;
 
 /**
  * A token request (RFC 6749 §3.2), each step one function, in this order: form → client credentials → client → grant → grant allowed
@@ -75,7 +78,7 @@ function refuse(refusal: Refusal, recorded = false): Result<never, Refused> {
 async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: TokenEndpointPorts): Promise<Result<TokenAnswer, Refused>> {
   const form = readForm(request);
   if (!form.ok) return refuse(form.fault);
-  for (let change = 0; change < CLIENT_CHANGES_MAX; change++) {
+  for (let attempt = 0; attempt < TRIES_MAX; attempt++) {
     const authenticated = await authenticate(request, form.value, facts, ports);
     if (!authenticated.ok) return refuse(authenticated.fault);
     const { client, spend } = authenticated.value;
@@ -84,10 +87,12 @@ async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: Toke
     const decision = await grant.value.decide({ form: form.value, client, nowMs: facts.atMs, facts, ports });
     if (!decision.ok) return refuse(decision.fault);
     const spends = [spend, decision.value.spend].filter((each) => each !== undefined);
-    const issued = await issue({ client, principal: decision.value.principal, spends, facts }, decision.value.scope, ports);
-    if (issued === "client_changed") continue;
-    if (!issued.ok) return refuse(issued.fault, true);
-    return ok(answer({ grant: grant.value, client, subject: issued.value, facts }, ports));
+    const issuedAtSeconds = Math.floor(ports.nowMs() / 1000);
+    const issuing: Issue = { client, principal: decision.value.principal, spends, issuedAtSeconds, facts };
+    const issued = await issue(issuing, decision.value.scope, ports);
+    if (issued.code === "issued") return ok(answer({ grant: grant.value, client, subject: issued.subject, issuedAtSeconds, facts }, ports));
+    if (issued.code === "refused") return refuse(issued.refusal, true);
+    if (issued.code === "too_early" && !(await waitUntil(issued.fromSeconds, ports))) break;
   }
   return refuse({ code: "temporarily_unavailable", retryAfterSeconds: 1 });
 }
@@ -152,32 +157,31 @@ function chooseGrant(form: Form, client: Client, facts: ExchangeFacts): Result<G
   return client.allowedGrants.includes(grant.name) ? ok(grant) : fail({ code: "grant_not_allowed", grant: grant.name });
 }
 
-async function issue(
-  request: IssueRequest & { readonly facts: ExchangeFacts },
-  scope: readonly string[],
-  ports: TokenEndpointPorts,
-): Promise<Result<IssuedFor, Refusal> | "client_changed"> {
+type Issue = IssueRequest & { readonly facts: ExchangeFacts };
+
+function issue(request: Issue, scope: readonly string[], ports: TokenEndpointPorts): Promise<IssueVerdict> {
   request.facts.scope = scope.join(" ");
   request.facts.tokenId = ports.newTokenId();
-  const verdict = await ports.issue(request);
-  switch (verdict.code) {
-    case "issued":
-      return ok(verdict.subject);
-    case "refused":
-      return fail(verdict.refusal);
-    case "client_changed":
-      return "client_changed";
-  }
+  return ports.issue(request);
+}
+
+/** False where that is too far away. */
+async function waitUntil(seconds: number, ports: TokenEndpointPorts): Promise<boolean> {
+  const ms = seconds * 1000 - ports.nowMs();
+  if (ms > WAIT_MS_MAX) return false;
+  await ports.waitMs(Math.max(ms, 0));
+  return true;
 }
 
 interface Granted {
   readonly grant: Grant;
   readonly client: Client;
   readonly subject: IssuedFor;
+  readonly issuedAtSeconds: number;
   readonly facts: Readonly<ExchangeFacts>;
 }
 
-function answer({ grant, client, subject, facts }: Granted, ports: TokenEndpointPorts): TokenAnswer {
+function answer({ grant, client, subject, issuedAtSeconds, facts }: Granted, ports: TokenEndpointPorts): TokenAnswer {
   const scope = facts.scope ?? "";
   const content = {
     issuer: ports.issuer,
@@ -186,7 +190,7 @@ function answer({ grant, client, subject, facts }: Granted, ports: TokenEndpoint
     subject,
     scope,
     tokenId: facts.tokenId ?? "",
-    issuedAtSeconds: Math.floor(facts.atMs / 1000),
+    issuedAtSeconds,
   };
   return {
     access_token: issueAccessToken(content, ports.signer()),

@@ -1,6 +1,6 @@
-import { GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS_TOKEN, TOKEN_TYPE_JWT } from "../constants.ts";
+import { CLIENT_ID_FORM, GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS_TOKEN, TOKEN_TYPE_JWT } from "../constants.ts";
 import { type Form, requireParameter } from "../form.ts";
-import type { Client, ExchangeFacts, Principal } from "../ports.ts";
+import type { Client, ExchangeFacts, Principal, Provisioning } from "../ports.ts";
 import type { Refusal } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { resolveScope } from "../scope.ts";
@@ -72,5 +72,12 @@ function recordToken(facts: ExchangeFacts, token: PartnerJwt): void {
 /** `sub` is the client id, which the server made and no user can have, or it is a user in the ONE namespace of this partner. */
 function toPrincipal(subject: string, client: Client): Principal {
   if (subject === client.clientId) return { kind: "service_account" };
-  return { kind: "user", namespace: client.subjectNamespace, id: subject };
+  return { kind: "user", namespace: client.subjectNamespace, id: subject, provisioning: provisioningOf(subject, client) };
+}
+
+/** A `sub` has the form of an external id (length, no control characters), unless it looks like a client id. */
+function provisioningOf(subject: string, client: Client): Provisioning | undefined {
+  const { provisioning, subjectNamespace, homeWorkspaceId, provisioningHourlyMax: hourlyMax } = client;
+  if (provisioning === "off" || subjectNamespace === "user_id" || homeWorkspaceId === null) return undefined;
+  return CLIENT_ID_FORM.test(subject) ? undefined : { homeWorkspaceId, hourlyMax };
 }

@@ -17,6 +17,8 @@ export interface ClaimRules {
 export interface Claims {
   readonly subject: string;
   readonly jti: string | undefined;
+  /** `iat`. */
+  readonly issuedAtSeconds: number;
   /** `exp`, without skew. */
   readonly expiresAtSeconds: number;
 }
@@ -42,7 +44,7 @@ export function validateClaims(claims: JsonObject, rules: ClaimRules): Result<Cl
     return malformed("jti", `a string of 1 to ${JTI_CHARACTERS_MAX} characters, none of them a control character`);
   }
   const times = validateTimes(claims, rules);
-  return times.ok ? ok({ subject: sub, jti, expiresAtSeconds: times.value }) : times;
+  return times.ok ? ok({ subject: sub, jti, ...times.value }) : times;
 }
 
 function malformed(claim: string, expected: string): Result<never, ClaimFault> {
@@ -67,8 +69,8 @@ function isIdentifier(value: JsonValue, charactersMax: number): value is string 
   return typeof value === "string" && value !== "" && value.length <= charactersMax && !CONTROL.test(value);
 }
 
-/** Valid from `nbf` and `iat` until before `exp`, each with the skew (RFC 7519 §4.1.4: not "on or after" exp). Gives back exp. */
-function validateTimes(claims: JsonObject, rules: ClaimRules): Result<number, ClaimFault> {
+/** Valid from `nbf` and `iat` until before `exp`, each with the skew (RFC 7519 §4.1.4: not "on or after" exp). */
+function validateTimes(claims: JsonObject, rules: ClaimRules): Result<Pick<Claims, "issuedAtSeconds" | "expiresAtSeconds">, ClaimFault> {
   const { exp, iat, nbf } = claims;
   const { nowSeconds, clockSkewSeconds: skewSeconds, lifetimeSecondsMax: secondsMax } = rules;
   if (exp === undefined) return fail({ code: "claim_missing", claim: "exp" });
@@ -89,7 +91,7 @@ function validateTimes(claims: JsonObject, rules: ClaimRules): Result<number, Cl
       return fail({ code: "token_not_yet_valid", claim, secondsAhead: Math.ceil(seconds - nowSeconds), skewSeconds });
     }
   }
-  return ok(exp);
+  return ok({ issuedAtSeconds: iat, expiresAtSeconds: exp });
 }
 
 function isNumericDate(value: JsonValue): value is number {

@@ -1,6 +1,6 @@
 import { redact } from "../redact.ts";
 
-/** RFC 6749 §5.2; RFC 8693 §2.2.2 and RFC 8707 §2 (`invalid_target`); RFC 9449 §5; `temporarily_unavailable` as RFC 6749 §4.1.2.1 names it. */
+/** RFC 6749 §5.2; RFC 8693 §2.2.2 and RFC 8707 §2 (`invalid_target`); RFC 9449 §5; RFC 8628 §3.5 (`slow_down`); `temporarily_unavailable` as RFC 6749 §4.1.2.1 names it. */
 export type OAuthError =
   | "invalid_request"
   | "invalid_client"
@@ -9,12 +9,13 @@ export type OAuthError =
   | "invalid_scope"
   | "invalid_target"
   | "invalid_dpop_proof"
+  | "slow_down"
   | "temporarily_unavailable"
   | "server_error";
 
 /** How one refusal reads on the wire (status, error, describe) and in the docs (title, meaning, remedy). */
 export interface RefusalForm<R> {
-  readonly status: 400 | 401 | 405 | 413 | 500 | 503;
+  readonly status: 400 | 401 | 405 | 413 | 429 | 500 | 503;
   readonly error: OAuthError;
   describe(refusal: R): string;
   readonly title: string;

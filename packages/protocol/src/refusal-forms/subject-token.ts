@@ -210,6 +210,25 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
     meaning: "A subject token is exchanged once: its jti (or its content, where it has none) was seen before.",
     remedy: "Sign a new JWT with a new jti for each exchange, also when you retry after a timeout.",
   },
+  provisioning_quota_exceeded: {
+    status: 429,
+    error: "slow_down",
+    describe: ({ hourlyMax, retryAfterSeconds }) =>
+      `sub is not a user yet, and the ${hourlyMax} users that an hour may make are made; try again in ${retryAfterSeconds} s, or create the user through the API.`,
+    title: "Too many new users in this hour",
+    meaning:
+      "The partner is set so that an exchange creates a user that does not exist (provisioning), up to a number in each hour. It is reached. Users that exist are not affected.",
+    remedy:
+      "Try again after Retry-After seconds with a newly signed JWT, create the user through the account-management API, or ask the operator for a higher provisioning_hourly_max.",
+  },
+  provisioning_home_missing: {
+    ...fault,
+    describe: () => "sub is not a user yet, and cannot be made one: the partner's home workspace does not exist any more.",
+    title: "There is no home workspace",
+    meaning:
+      "The partner is set so that an exchange creates a user that does not exist, in its home workspace, but that workspace has been erased.",
+    remedy: "Create the user through the account-management API, or ask the operator to set another home_workspace_id.",
+  },
 };
 
 function jsonSentence(problem: JsonFault | { readonly code: "not_utf8" | "not_an_object" }, part: JwtPart): string {

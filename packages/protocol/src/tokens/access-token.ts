@@ -12,7 +12,7 @@ export interface AccessTokenContent {
   readonly subject: IssuedFor;
   readonly scope: string;
   readonly tokenId: string;
-  /** The second in which the exchange was checked, before the enabled flags were read: a later cut-off therefore covers it. */
+  /** As the store was asked with it. */
   readonly issuedAtSeconds: number;
 }
 
@@ -46,6 +46,7 @@ export interface AccessToken {
   /** A service account is the partner itself: `sub` is its client id (RFC 9068 §5). */
   readonly principal: "user" | "service_account";
   readonly scopes: readonly string[];
+  readonly issuedAtSeconds: number;
   readonly expiresAtSeconds: number;
 }
 
@@ -97,6 +98,7 @@ export function validateAccessToken(
     subject: claims.value.subject,
     principal: claims.value.subject === clientId ? "service_account" : "user",
     scopes: scope.split(" "),
+    issuedAtSeconds: claims.value.issuedAtSeconds,
     expiresAtSeconds: claims.value.expiresAtSeconds,
   });
 }

@@ -58,6 +58,7 @@ describe.each(DIALECTS)("the account API on %s", (dialect) => {
           support_email: "s@b.example",
           org_type: "bank",
           entitlements: [{ billing_feature_id: "f1" }],
+          status: "active",
         },
         workspace: {
           workspace_id: expect.stringMatching(/^[0-9a-f-]{36}$/),
@@ -65,6 +66,7 @@ describe.each(DIALECTS)("the account API on %s", (dialect) => {
           org_id: orgId,
           name: "W",
           entitlements: [{ billing_feature_id: "f2" }],
+          status: "active",
         },
       });
     });
@@ -103,6 +105,7 @@ describe.each(DIALECTS)("the account API on %s", (dialect) => {
         email: "ada@b.example",
         name: "Ada",
         entitlements: [{ billing_feature_id: "f" }],
+        status: "active",
       });
       for (const query of [`user_id=${user["user_id"]}`, "external_user_id=ada"]) {
         expect(await call(server, "GET", `${USER}?${query}`, token)).toMatchObject({ status: 200, json: { success: true, user } });

@@ -1,16 +1,54 @@
 import { z } from "zod";
-import { Problem } from "../http/problem.ts";
+import { writeOnce } from "../http/idempotency.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { newEntityId } from "../ids.ts";
-import type { AccountStore, Organization, Workspace } from "../storage/store.ts";
-import { email, entitlements, externalId, freeText } from "./fields.ts";
+import { type AccountDeps, AUTH, describeEntity, HOME, orProblem } from "./entity.ts";
+import { entityRoutes } from "./entity-routes.ts";
+import { commonMembers, email, entitlements, externalId, freeText, requireHeldFeatures, status } from "./fields.ts";
+import { WORKSPACE } from "./workspaces.ts";
 
-export interface AccountDeps {
-  readonly accounts: AccountStore;
-  readonly nowMs: () => number;
-}
+const fields = {
+  external_org_id: externalId,
+  name: freeText,
+  email,
+  phone_number: freeText,
+  support_email: email,
+  org_type: freeText,
+  entitlements,
+};
 
-const createBody = z.strictObject({
+export const ORGANIZATION = describeEntity({
+  kind: "organization",
+  name: "Organization",
+  path: `${HOME}/organization`,
+  id: "org_id",
+  externalId: "external_org_id",
+  member: "org",
+  answer: z.strictObject({
+    org_id: z.uuid(),
+    external_org_id: z.string().nullable(),
+    name: z.string().nullable(),
+    email: z.string().nullable(),
+    phone_number: z.string().nullable(),
+    support_email: z.string().nullable(),
+    org_type: z.string().nullable(),
+    ...commonMembers,
+  }),
+  createBody: z.strictObject(fields),
+  updateBody: z.strictObject({ ...fields, status }),
+  newEntity: (body) => ({
+    org_id: newEntityId(),
+    external_org_id: body.external_org_id ?? null,
+    name: body.name ?? null,
+    email: body.email ?? null,
+    phone_number: body.phone_number ?? null,
+    support_email: body.support_email ?? null,
+    org_type: body.org_type ?? null,
+    entitlements: body.entitlements ?? [],
+  }),
+});
+
+const createBothBody = z.strictObject({
   external_org_id: externalId,
   org_name: freeText,
   org_email: email,
@@ -23,73 +61,66 @@ const createBody = z.strictObject({
   workspace_entitlements: entitlements,
 });
 
-const CONFLICTS = {
-  external_org_id_taken: "external_org_id",
-  external_workspace_id_taken: "external_workspace_id",
-} as const;
-
-/** Organizations and their workspaces (contract §5). */
-export function organizationRoutes({ accounts, nowMs }: AccountDeps): Route[] {
-  return [
-    defineRoute({
-      operationId: "createOrganizationAndWorkspace",
-      method: "PUT",
-      path: "/v2/account-management/organization-and-workspace",
-      auth: { kind: "service_account", scope: "account-management" },
-      body: createBody,
-      async handle({ body, partnerId }) {
-        const { organization, workspace } = toEntities(body);
-        const created = await accounts.createOrganizationAndWorkspace(partnerId, organization, workspace, nowMs());
-        if (created !== "created") throw new Problem(409, `${CONFLICTS[created]} is taken; nothing was created.`);
-        const message = "Organization and workspace created";
-        const entities = { org: organizationView(organization), workspace: workspaceView(workspace) };
-        return { status: 201, body: { message, success: true, ...entities } };
-      },
-    }),
-  ];
+/** Organizations, and an organization with its first workspace in one step (contract §5). */
+export function organizationRoutes(deps: AccountDeps): Route[] {
+  return [...entityRoutes(ORGANIZATION, deps), createBothRoute(deps)];
 }
 
-function toEntities(body: z.output<typeof createBody>): { organization: Organization; workspace: Workspace } {
-  const orgId = newEntityId();
-  const organization: Organization = {
-    orgId,
-    externalOrgId: body.external_org_id ?? null,
-    name: body.org_name ?? null,
-    email: body.org_email ?? null,
-    phoneNumber: body.org_phone_number ?? null,
-    supportEmail: body.org_support_email ?? null,
-    orgType: body.org_type ?? null,
-    entitlements: body.org_entitlements ?? [],
-  };
-  const workspace: Workspace = {
-    workspaceId: newEntityId(),
-    externalWorkspaceId: body.external_workspace_id ?? null,
-    orgId,
-    name: body.workspace_name ?? null,
-    entitlements: body.workspace_entitlements ?? [],
-  };
-  return { organization, workspace };
+function createBothRoute(deps: AccountDeps): Route {
+  const operationId = "createOrganizationAndWorkspace";
+  const both = z.strictObject({
+    message: z.string(),
+    success: z.literal(true),
+    org: ORGANIZATION.answer,
+    workspace: WORKSPACE.answer,
+  });
+  return defineRoute({
+    operationId,
+    method: "PUT",
+    path: `${HOME}/organization-and-workspace`,
+    auth: AUTH,
+    docs: {
+      summary: "Create Organization And Workspace",
+      description: "Both or neither.",
+      tag: "accounts",
+      answers: { 201: { description: "Created, both.", body: both }, 409: { description: "One of the external ids is taken." } },
+    },
+    conditions: ["idempotency_key"],
+    body: createBothBody,
+    async handle({ body, principal: { partner }, raw }) {
+      requireHeldFeatures(partner, "org_entitlements", body.org_entitlements);
+      requireHeldFeatures(partner, "workspace_entitlements", body.workspace_entitlements);
+      const answer = await writeOnce(raw, partner.clientId, deps, (writer) =>
+        orProblem(async () => {
+          const { entity: org } = await writer.create("organization", partner.clientId, toOrganization(body), deps.nowMs());
+          const { entity: workspace } = await writer.create("workspace", partner.clientId, toWorkspace(body, org.org_id), deps.nowMs());
+          const message = "Organization and workspace created";
+          return { status: 201, body: { message, success: true, org, workspace }, entityId: workspace.workspace_id };
+        }),
+      );
+      deps.log.info("account written", { operation: operationId, client_id: partner.clientId, trace_id: raw.traceId });
+      return answer;
+    },
+  });
 }
 
-function organizationView(organization: Organization) {
-  return {
-    org_id: organization.orgId,
-    external_org_id: organization.externalOrgId,
-    name: organization.name,
-    email: organization.email,
-    phone_number: organization.phoneNumber,
-    support_email: organization.supportEmail,
-    org_type: organization.orgType,
-    entitlements: organization.entitlements,
-  };
+function toOrganization(body: z.output<typeof createBothBody>) {
+  return ORGANIZATION.newEntity({
+    external_org_id: body.external_org_id,
+    name: body.org_name,
+    email: body.org_email,
+    phone_number: body.org_phone_number,
+    support_email: body.org_support_email,
+    org_type: body.org_type,
+    entitlements: body.org_entitlements,
+  });
 }
 
-function workspaceView(workspace: Workspace) {
-  return {
-    workspace_id: workspace.workspaceId,
-    external_workspace_id: workspace.externalWorkspaceId,
-    org_id: workspace.orgId,
-    name: workspace.name,
-    entitlements: workspace.entitlements,
-  };
+function toWorkspace(body: z.output<typeof createBothBody>, orgId: string) {
+  return WORKSPACE.newEntity({
+    org_id: orgId,
+    external_workspace_id: body.external_workspace_id,
+    name: body.workspace_name,
+    entitlements: body.workspace_entitlements,
+  });
 }

@@ -4,10 +4,12 @@ import {
   ASSERTION_LIFETIME_SECONDS_MAX,
   ASSERTION_LIFETIME_SECONDS_MIN,
   CLIENT_AUTH_METHODS,
+  CLIENT_ID_FORM,
   CLOCK_SKEW_SECONDS_DEFAULT,
   CLOCK_SKEW_SECONDS_MAX,
   describeJwksFault,
   describeKeyFault,
+  PROVISIONING_HOURLY_DEFAULT,
   SCOPES,
   SUBJECT_TOKEN_ALGORITHMS,
   takeInJwks,
@@ -23,9 +25,12 @@ const URI_CHARACTERS_MAX = 1000;
 const URI_BYTES_MAX = 2000;
 const ACCESS_TOKEN_LIFETIME_SECONDS_MIN = 60;
 const ACCESS_TOKEN_LIFETIME_SECONDS_MAX = 86_400;
+const PROVISIONING_HOURLY_MAX = 1_000_000;
+const BILLING_FEATURES_MAX = 1_000;
+const BILLING_FEATURE_CHARACTERS_MAX = 255;
 
 /** Settings of features that this version does not have: the value that changes nothing is taken, any other is refused by name. */
-const notYet = (value: boolean | string) =>
+const notYet = (value: boolean) =>
   z.literal(value, { error: `is not available in this version; leave it out or send ${JSON.stringify(value)}` }).optional();
 
 const visible = (charactersMax: number) =>
@@ -37,9 +42,9 @@ const visible = (charactersMax: number) =>
 
 /** Compared character by character with a claim of every token; `prt_` and `rs_` are ids that the server makes. */
 const uriText = visible(URI_CHARACTERS_MAX).refine((value) => Buffer.byteLength(value) <= URI_BYTES_MAX, `is over ${URI_BYTES_MAX} bytes`);
-const issuer = uriText.refine((value) => !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
+const issuer = uriText.refine((value) => !CLIENT_ID_FORM.test(value), "must not start with prt_ or rs_");
 /** A partner may have its own client id for issuer, which is the default; that it is its own is checked where the partner is known. */
-const changedIssuer = uriText.refine((value) => isClientId(value) || !/^(?:prt|rs)_/.test(value), "must not start with prt_ or rs_");
+const changedIssuer = uriText.refine((value) => isClientId(value) || !CLIENT_ID_FORM.test(value), "must not start with prt_ or rs_");
 
 const nonEmptySet = <const T extends readonly [string, ...string[]]>(values: T) =>
   z
@@ -79,15 +84,16 @@ const settings = {
   allowed_grants: nonEmptySet(["token-exchange", "client_credentials"]),
   allowed_scopes: nonEmptySet(SCOPES as unknown as readonly ["thread", "account-management", "analytics"]),
   token_endpoint_auth_method: z.enum(CLIENT_AUTH_METHODS),
+  provisioning: z.enum(["off", "create"]),
+  /** That it is one of the partner's is checked where the partner is known. */
+  home_workspace_id: z.uuid().nullable(),
+  provisioning_hourly_max: z.int().min(1).max(PROVISIONING_HOURLY_MAX),
+  billing_features: z.array(visible(BILLING_FEATURE_CHARACTERS_MAX)).max(BILLING_FEATURES_MAX).nullable(),
 };
 
 const notYetSettings = {
   delegation: notYet(false),
   dpop_required: notYet(false),
-  provisioning: notYet("off"),
-  home_workspace_id: z.undefined({ error: "is not available in this version" }).optional(),
-  provisioning_hourly_max: z.undefined({ error: "is not available in this version" }).optional(),
-  billing_features: z.undefined({ error: "is not available in this version" }).optional(),
   allowed_origins: z.undefined({ error: "is not available in this version" }).optional(),
   rate_limits: z.undefined({ error: "is not available in this version" }).optional(),
 };
@@ -107,6 +113,14 @@ export const createPartnerBody = z
     allowed_grants: settings.allowed_grants.default(["token-exchange"]),
     allowed_scopes: settings.allowed_scopes.default([...SCOPES]),
     token_endpoint_auth_method: settings.token_endpoint_auth_method.default("client_secret"),
+    provisioning: z
+      .literal("off", { error: "needs a home workspace: create the partner, then its workspace, then update the partner" })
+      .default("off"),
+    home_workspace_id: z
+      .null({ error: "needs a workspace of the partner: create the partner, then its workspace, then update the partner" })
+      .default(null),
+    provisioning_hourly_max: settings.provisioning_hourly_max.default(PROVISIONING_HOURLY_DEFAULT),
+    billing_features: settings.billing_features.default(null),
   })
   .superRefine(({ jwks: set, jwks_uri: uri }, context) => {
     if ((set === undefined) === (uri === undefined)) {

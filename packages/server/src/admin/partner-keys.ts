@@ -1,4 +1,5 @@
-import { takeInJwks } from "@cambist/protocol";
+import { SUBJECT_TOKEN_ALGORITHMS, takeInJwks } from "@cambist/protocol";
+import { z } from "zod";
 import { defineRoute, type Route } from "../http/route.ts";
 import { thumbprint } from "../keys/thumbprint.ts";
 import type { FetchedJwks, Partner } from "../storage/store.ts";
@@ -8,6 +9,37 @@ import { clientIdParams } from "./partners.ts";
 const OPERATOR = { kind: "operator" } as const;
 const NO_STORE = { "cache-control": "no-store" };
 
+const nullableTime = z.iso.datetime().nullable();
+const keyView = z.strictObject({
+  kid: z.string().nullable(),
+  algorithm: z.enum(SUBJECT_TOKEN_ALGORITHMS).nullable(),
+  thumbprint: z.string().nullable().describe("RFC 7638; null where the key was refused."),
+  state: z.enum(["used", "refused", "gone"]).describe("`gone`: used once, and no longer in the set."),
+  reason: z.string().nullable().describe("Why it was refused."),
+  first_seen_at: nullableTime,
+  last_seen_at: nullableTime,
+});
+const reportBody = z
+  .discriminatedUnion("source", [
+    z.strictObject({ client_id: z.string(), source: z.literal("jwks"), keys: z.array(keyView) }),
+    z.strictObject({
+      client_id: z.string(),
+      source: z.literal("jwks_uri"),
+      jwks_uri: z.url(),
+      failing: z.boolean().describe("The latest fetch failed, and what is used, if anything, is from before."),
+      last_fetch_at: nullableTime,
+      fresh_until: nullableTime,
+      last_failure_at: nullableTime,
+      last_failure: z.string().nullable(),
+      keys: z.array(keyView),
+    }),
+  ])
+  .meta({ id: "PartnerKeyReport" });
+const ANSWERS = {
+  200: { description: "Each key, used or refused and why.", body: reportBody },
+  404: { description: "There is no such partner." },
+};
+
 /** What an operator can see of a partner's keys, and do about them (contract §9). */
 export function partnerKeyRoutes(deps: AdminDeps): Route[] {
   return [
@@ -16,6 +48,7 @@ export function partnerKeyRoutes(deps: AdminDeps): Route[] {
       method: "GET",
       path: "/admin/v1/partners/:client_id/keys",
       auth: OPERATOR,
+      docs: { summary: "Get Partner Keys", tag: "admin", answers: ANSWERS },
       params: clientIdParams,
       handle: async ({ params }) => ({
         status: 200,
@@ -28,6 +61,12 @@ export function partnerKeyRoutes(deps: AdminDeps): Route[] {
       method: "POST",
       path: "/admin/v1/partners/:client_id/keys/refresh",
       auth: OPERATOR,
+      docs: {
+        summary: "Refresh Keys",
+        description: "Fetches the keys behind the partner's `jwks_uri` now. A fetch that fails is in the report.",
+        tag: "admin",
+        answers: ANSWERS,
+      },
       params: clientIdParams,
       async handle({ params }) {
         const partner = await requirePartner(params.client_id, deps);

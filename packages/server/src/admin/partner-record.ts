@@ -6,11 +6,13 @@ import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
 import type { Outbound } from "../keys/outbound.ts";
 import type { PartnerKeys } from "../keys/partner-keys.ts";
+import type { AccountStore } from "../storage/account-store.ts";
 import type { NewPartner, Partner, PartnerChange, PartnerJwksStore, PartnerStore, SigningKeyStore, Taken } from "../storage/store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 
 export interface AdminDeps {
+  readonly accounts: Pick<AccountStore, "find">;
   readonly partners: PartnerStore;
   readonly partnerJwks: PartnerJwksStore;
   readonly signingKeys: SigningKeyStore;
@@ -45,6 +47,10 @@ export async function createPartner(
     allowedGrants: fields.allowed_grants,
     allowedScopes: fields.allowed_scopes,
     tokenEndpointAuthMethod: fields.token_endpoint_auth_method,
+    provisioning: fields.provisioning,
+    homeWorkspaceId: fields.home_workspace_id,
+    provisioningHourlyMax: fields.provisioning_hourly_max,
+    billingFeatures: fields.billing_features,
     secret: clientSecret === undefined ? undefined : { secretId: newSecretId(), ...deps.masterKeys.hashSecret(clientSecret) },
   };
   const partner = await deps.partners.create(created, deps.nowMs());
@@ -78,11 +84,28 @@ export async function updatePartner(clientId: string, fields: z.output<typeof up
   if (fields.issuer !== undefined && isClientId(fields.issuer) && fields.issuer !== clientId) {
     throw invalidField("issuer", "must not be another partner's client id");
   }
-  const partner = await deps.partners.update(clientId, await toChange(fields, deps), deps.nowMs());
+  const change = await toChange(fields, deps);
+  await requireProvisionable(clientId, change, deps);
+  const partner = await deps.partners.update(clientId, change, deps.nowMs());
   if (partner === "absent") throw partnerAbsent();
   if (typeof partner === "string") throw alreadyTaken(partner);
   deps.log.info("partner updated", { client_id: clientId, fields: Object.keys(fields).join(" "), status: partner.status });
   return partner;
+}
+
+/** Users can be made by exchanges only in a workspace of the partner, and under ids of its own choice. @throws Problem 404, 422. */
+async function requireProvisionable(clientId: string, change: PartnerChange, { partners, accounts }: AdminDeps): Promise<void> {
+  const before = await partners.find(clientId);
+  if (before === undefined) throw partnerAbsent();
+  const { provisioning, homeWorkspaceId, subjectNamespace } = { ...before, ...change };
+  if (provisioning === "create" && subjectNamespace === "user_id") {
+    throw invalidField("provisioning", "create needs subject_namespace external_user_id: a user_id is made by the server");
+  }
+  if (provisioning === "create" && homeWorkspaceId === null)
+    throw invalidField("home_workspace_id", "is missing, and provisioning needs it");
+  if (!change.homeWorkspaceId) return;
+  const home = await accounts.find("workspace", clientId, { id: change.homeWorkspaceId });
+  if (home === undefined) throw invalidField("home_workspace_id", "is not a workspace of this partner");
 }
 
 async function toChange(body: z.output<typeof updatePartnerBody>, deps: AdminDeps): Promise<PartnerChange> {
@@ -103,6 +126,10 @@ async function toChange(body: z.output<typeof updatePartnerBody>, deps: AdminDep
     allowedGrants: body.allowed_grants,
     allowedScopes: body.allowed_scopes,
     tokenEndpointAuthMethod: body.token_endpoint_auth_method,
+    provisioning: body.provisioning,
+    homeWorkspaceId: body.home_workspace_id,
+    provisioningHourlyMax: body.provisioning_hourly_max,
+    billingFeatures: body.billing_features,
   };
   return Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Problem } from "../http/problem.ts";
-import { defineRoute, type Route } from "../http/route.ts";
+import { defineRoute, type Route, type RouteDocs } from "../http/route.ts";
 import { isSecretId, newClientSecret, newSecretId } from "../ids.ts";
 import { type AdminDeps, partnerAbsent } from "./partner-record.ts";
 import { clientIdParams } from "./partners.ts";
@@ -14,6 +14,31 @@ const OPERATOR = { kind: "operator" } as const;
 
 const removeQuery = z.strictObject({ force: z.enum(["true", "false"]).default("false") });
 
+const addedBody = z.strictObject({ secret_id: z.string(), client_secret: z.string().describe("Shown here and never again.") });
+const removedBody = z.strictObject({ success: z.literal(true) });
+
+const ADD_DOCS: RouteDocs = {
+  summary: "Add Secret",
+  description: "A second secret, so that the partner can move over before the first one is removed.",
+  tag: "admin",
+  answers: {
+    201: { description: "The secret was added.", body: addedBody },
+    404: { description: "There is no such partner." },
+    409: { description: `The partner has ${SECRETS_MAX} secrets already.` },
+  },
+};
+
+const REMOVE_DOCS: RouteDocs = {
+  summary: "Remove Secret",
+  description: "It stops working at once.",
+  tag: "admin",
+  answers: {
+    200: { description: "The secret was removed.", body: removedBody },
+    404: { description: "The partner has no such secret." },
+    409: { description: "The secret was used within the last 24 hours; `force=true` removes it all the same." },
+  },
+};
+
 /** The secrets of a partner (contract §9): rotated by adding the new one, moving the partner over, and removing the old one. */
 export function partnerSecretRoutes({ partners, masterKeys, nowMs, log }: AdminDeps): Route[] {
   return [
@@ -22,6 +47,7 @@ export function partnerSecretRoutes({ partners, masterKeys, nowMs, log }: AdminD
       method: "POST",
       path: "/admin/v1/partners/:client_id/secrets",
       auth: OPERATOR,
+      docs: ADD_DOCS,
       params: clientIdParams,
       async handle({ params }) {
         const clientSecret = newClientSecret();
@@ -39,6 +65,7 @@ export function partnerSecretRoutes({ partners, masterKeys, nowMs, log }: AdminD
       method: "DELETE",
       path: "/admin/v1/partners/:client_id/secrets/:secret_id",
       auth: OPERATOR,
+      docs: REMOVE_DOCS,
       params: clientIdParams.extend({ secret_id: z.string().transform((id) => (isSecretId(id) ? id : "")) }),
       query: removeQuery,
       async handle({ params, query }) {

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { defineRoute, type Route } from "../http/route.ts";
 import { isClientId } from "../ids.ts";
 import type { ListedSecret, Partner } from "../storage/store.ts";
+import { PARTNER_DOCS, type PartnerView } from "./partner-docs.ts";
 import { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 import { type AdminDeps, createPartner, partnerAbsent, updatePartner } from "./partner-record.ts";
 
@@ -28,6 +29,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       method: "POST",
       path: "/admin/v1/partners",
       auth: OPERATOR,
+      docs: PARTNER_DOCS.create,
       body: createPartnerBody,
       async handle({ body }) {
         const { partner, clientSecret } = await createPartner(body, deps);
@@ -44,6 +46,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       method: "GET",
       path: "/admin/v1/partners",
       auth: OPERATOR,
+      docs: PARTNER_DOCS.list,
       query: listQuery,
       async handle({ query }) {
         const page = await partners.list({ after: query.cursor, limit: query.limit });
@@ -55,6 +58,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       method: "GET",
       path: "/admin/v1/partners/:client_id",
       auth: OPERATOR,
+      docs: PARTNER_DOCS.get,
       params: clientIdParams,
       async handle({ params }) {
         const partner = await partners.find(params.client_id);
@@ -68,11 +72,11 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       method: "PATCH",
       path: "/admin/v1/partners/:client_id",
       auth: OPERATOR,
+      docs: PARTNER_DOCS.update,
       params: clientIdParams,
       body: updatePartnerBody,
       async handle({ params, body }) {
-        const partner = await updatePartner(params.client_id, body, deps);
-        return { status: 200, headers: NO_STORE, body: { partner: partnerView(partner) } };
+        return { status: 200, headers: NO_STORE, body: { partner: partnerView(await updatePartner(params.client_id, body, deps)) } };
       },
     }),
   ];
@@ -96,9 +100,13 @@ function partnerView(partner: Partner) {
     allowed_grants: partner.allowedGrants,
     allowed_scopes: partner.allowedScopes,
     token_endpoint_auth_method: partner.tokenEndpointAuthMethod,
+    provisioning: partner.provisioning,
+    home_workspace_id: partner.homeWorkspaceId,
+    provisioning_hourly_max: partner.provisioningHourlyMax,
+    billing_features: partner.billingFeatures,
     created_at: new Date(partner.createdAtMs).toISOString(),
     updated_at: new Date(partner.updatedAtMs).toISOString(),
-  };
+  } satisfies Record<keyof PartnerView, unknown>;
 }
 
 function secretView(secret: ListedSecret) {

@@ -15,6 +15,12 @@ const whole: Read = (value) => {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError("It is not a whole number.");
   return Number(value);
 };
+/** An empty text could mean none as well as any, and a variable of the shell that is not set must change neither. */
+const features: Read = (value) => {
+  const named = list(value) as string[];
+  if (named.length === 0) throw new InvalidArgumentError("It names none; --any-billing-feature lifts the restriction.");
+  return named;
+};
 
 /** Each option and the field of the admin API that it sets. Which values may be is for the server to say: it may be of another version. */
 const FIELDS: readonly { readonly flags: string; readonly field: string; readonly read: Read; readonly description: string }[] = [
@@ -51,13 +57,34 @@ const FIELDS: readonly { readonly flags: string; readonly field: string; readonl
     read: whole,
     description: "life of an access token",
   },
+  {
+    flags: "--provisioning <rule>",
+    field: "provisioning",
+    read: text,
+    description: "off, or create: an exchange makes a user that is not there yet",
+  },
+  { flags: "--home-workspace-id <id>", field: "home_workspace_id", read: text, description: "its workspace in which exchanges make users" },
+  {
+    flags: "--provisioning-hourly-max <n>",
+    field: "provisioning_hourly_max",
+    read: whole,
+    description: "how many users exchanges may make in an hour",
+  },
+  {
+    flags: "--billing-features <a,b>",
+    field: "billing_features",
+    read: features,
+    description: "the only ones that its entitlements may name",
+  },
 ];
+
+const ANY_BILLING_FEATURE = new Option("--any-billing-feature", "lifts that: its entitlements may name any");
 
 const OPTIONS = FIELDS.map(({ flags, description, read, field }) => ({ field, option: new Option(flags, description).argParser(read) }));
 
 export function addPartnerOptions(command: Command): Command {
   for (const { option } of OPTIONS) command.addOption(option);
-  return command;
+  return command.addOption(ANY_BILLING_FEATURE);
 }
 
 /** As commander gives them: by the options' names, in camel case. */
@@ -66,15 +93,21 @@ export interface PartnerOptions {
   readonly status?: string;
   readonly jwksUri?: string;
   readonly jwksFile?: unknown;
+  readonly billingFeatures?: unknown;
+  readonly anyBillingFeature?: boolean;
 }
 
-/** The fields that were given. @throws UsageError where keys come from two places. */
+/** The fields that were given. @throws UsageError where two of them contradict each other. */
 export function partnerFields(options: PartnerOptions): Record<string, unknown> {
   if (options.jwksUri !== undefined && options.jwksFile !== undefined) throw new UsageError("give one of --jwks-uri and --jwks-file");
+  if (options.billingFeatures !== undefined && options.anyBillingFeature) {
+    throw new UsageError("give one of --billing-features and --any-billing-feature");
+  }
   const values = options as Readonly<Record<string, unknown>>;
   const given = OPTIONS.map(({ field, option }) => [field, values[option.attributeName()]] as const);
   const all = [["name", options.name], ["status", options.status], ...given] as const;
-  return Object.fromEntries(all.filter(([, value]) => value !== undefined));
+  const fields = Object.fromEntries(all.filter(([, value]) => value !== undefined));
+  return options.anyBillingFeature ? { ...fields, billing_features: null } : fields;
 }
 
 const STANDARD_INPUT = 0;

@@ -14,6 +14,7 @@ export function restoreAnswer(storePath: string, report: RestoreReport): Record<
         ? null
         : {
             disabled: withdrawals.disabled,
+            erased: withdrawals.erased,
             secrets_removed: withdrawals.secretsRemoved,
             partner_keys_removed: withdrawals.partnerKeysRemoved,
             partners_without_keys: withdrawals.partnersWithoutKeys,
@@ -44,12 +45,17 @@ function notCarriedOver(replaced: string | undefined): string[] {
   ];
 }
 
-function carriedOver({ disabled, ...withdrawals }: Withdrawals): string[] {
+function carriedOver({ disabled, erased, ...withdrawals }: Withdrawals): string[] {
   const { partners, organizations, workspaces, users } = disabled;
   const lines = [
     `Carried over from it: disabled ${partners} partners, ${organizations} organizations, ${workspaces} workspaces, ${users} users;` +
       ` removed ${withdrawals.secretsRemoved} secrets, ${withdrawals.partnerKeysRemoved} keys or key URLs of partners, ${withdrawals.signingKeysRemoved} signing keys.`,
   ];
+  if (erased.organizations + erased.workspaces + erased.users > 0) {
+    lines.push(
+      `Erased since the backup, and again now: ${erased.organizations} organizations, ${erased.workspaces} workspaces, ${erased.users} users.`,
+    );
+  }
   const lists: readonly (readonly [string, readonly string[]])[] = [
     [
       "Their keys were replaced since the backup, and they have none now; give them with `cambist partner update`",

@@ -13,6 +13,11 @@ export function errorPageRoutes(): Route[] {
       method: "GET",
       path: "/docs/errors",
       auth: { kind: "public" },
+      docs: {
+        summary: "List Error Pages",
+        tag: "documentation",
+        answers: { 200: { description: "The refusals of the token endpoint, each with its page.", mediaType: "text/html" } },
+      },
       handle: () => html("Why the token endpoint refuses", `<ul>${REFUSAL_CODES.map(listItem).join("")}</ul>`),
     }),
     defineRoute({
@@ -20,6 +25,15 @@ export function errorPageRoutes(): Route[] {
       method: "GET",
       path: "/docs/errors/:page",
       auth: { kind: "public" },
+      docs: {
+        summary: "Get Error Page",
+        description: "What a refusal means, and what to do. The page is a refusal's name, with `.md` behind it for Markdown.",
+        tag: "documentation",
+        answers: {
+          200: { description: "The page.", mediaType: ["text/html", "text/markdown"] },
+          404: { description: "There is no such page." },
+        },
+      },
       params: z.object({ page: z.string() }),
       handle: ({ params }) => errorPage(params.page),
     }),

@@ -1,20 +1,22 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { type AccessTokenKey, type Scope, validateAccessToken } from "@cambist/protocol";
-import type { PartnerStore } from "../storage/store.ts";
+import { type AccessToken, type AccessTokenKey, type Scope, validateAccessToken } from "@cambist/protocol";
+import type { AccountStore } from "../storage/account-store.ts";
+import type { Partner, PartnerStore } from "../storage/store.ts";
 import { Problem } from "./problem.ts";
-import type { RouteAuth } from "./route.ts";
+import type { Principal, RouteAuth } from "./route.ts";
 
 export interface AuthPorts {
   readonly issuer: string;
   readonly resource: string;
   readonly operatorToken: string;
   readonly partners: Pick<PartnerStore, "find">;
+  readonly accounts: Pick<AccountStore, "findLiveUser">;
   readonly findKey: (kid: string) => AccessTokenKey | undefined;
   readonly nowMs: () => number;
   readonly restoredAtSeconds: number | undefined;
 }
 
-export type Authenticate = (auth: RouteAuth, authorization: readonly string[]) => Promise<{ readonly partnerId: string }>;
+export type Authenticate = (auth: RouteAuth, authorization: readonly string[]) => Promise<Principal>;
 
 /** Who is calling, decided in this one place for every route (RFC 6750 §2.1 §3). @throws Problem 400, 401 or 403. */
 export function authenticator(ports: AuthPorts): Authenticate {
@@ -23,17 +25,19 @@ export function authenticator(ports: AuthPorts): Authenticate {
     switch (auth.kind) {
       case "public":
       case "oauth_client":
-        return { partnerId: "" };
+        return { kind: auth.kind };
       case "operator":
         if (!timingSafeEqual(sha256(bearerToken(authorization)), operatorDigest)) throw invalidToken("This is not an operator token.");
-        return { partnerId: "" };
+        return { kind: "operator" };
       case "service_account":
-        return { partnerId: await authenticateServiceAccount(bearerToken(authorization), auth.scope, ports) };
+      case "user":
+        return authenticateAccessToken(bearerToken(authorization), auth, ports);
     }
   };
 }
 
-async function authenticateServiceAccount(token: string, scope: Scope, ports: AuthPorts): Promise<string> {
+/** One of our access tokens, of a partner that is active, for the kind of principal and the scope that the route asks for. */
+async function authenticateAccessToken(token: string, auth: RouteAuth & { readonly scope: Scope }, ports: AuthPorts): Promise<Principal> {
   const { issuer, resource, restoredAtSeconds } = ports;
   const expected = { issuer, resource, restoredAtSeconds, nowSeconds: ports.nowMs() / 1000 };
   const validated = validateAccessToken(token, expected, ports.findKey);
@@ -47,12 +51,22 @@ async function authenticateServiceAccount(token: string, scope: Scope, ports: Au
   const { clientId, principal, scopes } = validated.value;
   const partner = await ports.partners.find(clientId);
   if (partner?.status !== "active") throw invalidToken("The access token's partner is no longer active.");
-  if (principal !== "service_account" || !scopes.includes(scope) || !partner.allowedScopes.includes(scope)) {
-    throw new Problem(403, `This needs a service-account token with the scope ${scope}.`, {
-      headers: challenge(`, error="insufficient_scope", scope="${scope}"`),
+  if (principal !== auth.kind || !scopes.includes(auth.scope) || !partner.allowedScopes.includes(auth.scope)) {
+    const whose = auth.kind === "user" ? "a user's token" : "a service-account token";
+    throw new Problem(403, `This needs ${whose} with the scope ${auth.scope}.`, {
+      headers: challenge(`, error="insufficient_scope", scope="${auth.scope}"`),
     });
   }
-  return clientId;
+  return principal === "user" ? liveUser(partner, validated.value, ports) : { kind: "service_account", partner };
+}
+
+/** Read anew at each request, so that what was disabled, erased or cut off stops at once, on every node. */
+async function liveUser(partner: Partner, token: AccessToken, { accounts }: AuthPorts): Promise<Principal> {
+  const user = await accounts.findLiveUser(partner.clientId, token.subject);
+  if (user === undefined) throw invalidToken("The access token's user no longer exists.");
+  if (user.disabled !== undefined) throw invalidToken(`The access token's ${user.disabled} is disabled.`);
+  if (token.issuedAtSeconds <= user.tokensCutOffSeconds) throw invalidToken("The access token has been ended; exchange for a new one.");
+  return { kind: "user", partner, userId: token.subject, workspaceId: user.workspaceId, orgId: user.orgId };
 }
 
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;

@@ -1,3 +1,4 @@
+import { z } from "zod";
 import type { Store } from "../storage/store.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { defineRoute, type Route } from "./route.ts";
@@ -19,6 +20,11 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
       method: "GET",
       path: "/livez",
       auth: { kind: "public" },
+      docs: {
+        summary: "Get Liveness",
+        tag: "operation",
+        answers: { 200: { description: "The process lives.", body: statusBody("alive") } },
+      },
       handle: () => ({ status: 200, headers: NO_STORE, body: { status: "alive" } }),
     }),
     defineRoute({
@@ -26,6 +32,14 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
       method: "GET",
       path: "/readyz",
       auth: { kind: "public" },
+      docs: {
+        summary: "Get Readiness",
+        tag: "operation",
+        answers: {
+          200: { description: "Send requests here.", body: statusBody("ready") },
+          503: { description: "Send none for now.", body: statusBody("stopping", "the store does not answer") },
+        },
+      },
       async handle() {
         if (isStopping()) return { status: 503, headers: NO_STORE, body: { status: "stopping" } };
         const answers = await answersInTime(store.ping());
@@ -39,12 +53,21 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
       method: "GET",
       path: "/metrics",
       auth: { kind: "public" },
+      docs: {
+        summary: "Get Metrics",
+        tag: "operation",
+        answers: { 200: { description: "In the text format of Prometheus.", mediaType: "text/plain" } },
+      },
       async handle() {
         const { contentType, text } = await metrics.render();
         return { status: 200, headers: { ...NO_STORE, "content-type": contentType }, body: text };
       },
     }),
   ];
+}
+
+function statusBody(...values: readonly [string, ...string[]]): z.ZodType {
+  return z.strictObject({ status: z.enum(values) });
 }
 
 async function answersInTime(ping: Promise<void>): Promise<boolean> {

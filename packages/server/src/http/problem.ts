@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import type { Answer } from "./route.ts";
 
 export interface FieldError {
   /** Dotted path; empty for the body as a whole. */
@@ -22,15 +23,19 @@ export class Problem extends Error {
 }
 
 /** Also carries `message` and `success: false`, so that a client of the published envelope reads it too. */
-export function problemBody(problem: Problem, traceId: string): Record<string, unknown> {
+export function problemAnswer(problem: Problem, traceId: string): Answer {
   return {
-    type: "about:blank",
-    title: STATUS_CODES[problem.status] ?? "Error",
     status: problem.status,
-    detail: problem.message,
-    ...(problem.fields.length > 0 ? { errors: problem.fields } : {}),
-    message: problem.message,
-    success: false,
-    trace_id: traceId,
+    headers: { ...problem.headers, "content-type": "application/problem+json", "cache-control": "no-store" },
+    body: {
+      type: "about:blank",
+      title: STATUS_CODES[problem.status] ?? "Error",
+      status: problem.status,
+      detail: problem.message,
+      ...(problem.fields.length > 0 ? { errors: problem.fields } : {}),
+      message: problem.message,
+      success: false,
+      trace_id: traceId,
+    },
   };
 }

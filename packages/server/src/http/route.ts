@@ -1,5 +1,6 @@
 import type { Scope } from "@cambist/protocol";
 import type { z } from "zod";
+import type { Partner } from "../storage/store.ts";
 
 /** Who may call. There is no default: a route without it does not compile, so nothing is open by forgetting. */
 export type RouteAuth =
@@ -7,7 +8,16 @@ export type RouteAuth =
   /** The handler authenticates the client itself, by what the form holds (RFC 6749 §2.3). */
   | { readonly kind: "oauth_client" }
   | { readonly kind: "operator" }
-  | { readonly kind: "service_account"; readonly scope: Scope };
+  | { readonly kind: "service_account"; readonly scope: Scope }
+  | { readonly kind: "user"; readonly scope: Scope };
+
+/** Who called, as the route's `auth` makes sure of. */
+export type Principal =
+  | { readonly kind: "public" | "oauth_client" | "operator" }
+  | { readonly kind: "service_account"; readonly partner: Partner }
+  | { readonly kind: "user"; readonly partner: Partner; readonly userId: string; readonly workspaceId: string; readonly orgId: string };
+
+export type PrincipalOf<A extends RouteAuth> = Extract<Principal, { readonly kind: A["kind"] }>;
 
 export interface Answer {
   readonly status: number;
@@ -18,23 +28,51 @@ export interface Answer {
 
 export interface RawRequest {
   readonly traceId: string;
+  readonly method: string;
   readonly address: string;
   /** Every Authorization header, in order: Node's own view keeps only the first. */
   readonly authorization: readonly string[];
   readonly mediaType: string | undefined;
   readonly hasQuery: boolean;
   readonly hasDpopProof: boolean;
+  readonly ifMatch: string | undefined;
+  readonly idempotencyKey: string | undefined;
+  /** Path and query, as they came. */
+  readonly url: string;
   /** One character per byte (latin1). */
   readonly body: string;
 }
 
-export interface Call<B, Q, P> {
+export interface Call<B, Q, P, W extends Principal = Principal> {
   readonly body: B;
   readonly query: Q;
   readonly params: P;
-  /** The partner that authenticated; empty unless `auth` is `service_account`. */
-  readonly partnerId: string;
+  readonly principal: W;
   readonly raw: RawRequest;
+}
+
+/** What the API description says of a route beyond what its schemas and its `auth` say. */
+export interface RouteDocs {
+  /** A few words, as the contract names the operation. */
+  readonly summary: string;
+  readonly description?: string;
+  readonly tag: "token" | "accounts" | "admin" | "discovery" | "operation" | "documentation";
+  /** Of a body that is a form, which the handler reads itself. */
+  readonly form?: z.ZodType;
+  /**
+   * The answers that the route's own handler gives, by status. What follows from `auth`, the schemas, the body and the store (400, 401, 403, 413, 415,
+   * 422, 503) adds itself.
+   */
+  readonly answers: Readonly<Record<number, AnswerDocs>>;
+}
+
+export interface AnswerDocs {
+  readonly description: string;
+  /** Of a JSON body. For an error that is left out, it is the problem form (RFC 9457). */
+  readonly body?: z.ZodType;
+  /** Of a body that is not `application/json` or `application/problem+json`; several where the request chooses. */
+  readonly mediaType?: string | readonly string[];
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface Route {
@@ -43,8 +81,11 @@ export interface Route {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly path: string;
   readonly auth: RouteAuth;
+  readonly docs: RouteDocs;
   readonly bodyBytesMax: number;
   readonly schemas: RouteSchemas;
+  /** Takes the headers by which a write is made once (Idempotency-Key) or only on what its sender has seen (If-Match). */
+  readonly conditions: readonly ("idempotency_key" | "if_match")[];
   handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
   /** Where errors have another shape than RFC 9457: the answer to a request that does not reach the handler. */
   refuseUnread?(raw: RawRequest, why: Unread): Promise<Answer>;
@@ -62,21 +103,26 @@ type Out<S> = S extends z.ZodType ? z.output<S> : undefined;
 
 const BODY_BYTES_MAX = 1024 * 1024;
 
-interface RouteDefinition<B, Q, P> extends Omit<Route, "schemas" | "handle" | "bodyBytesMax"> {
+interface RouteDefinition<A extends RouteAuth, B, Q, P> extends Omit<Route, "auth" | "schemas" | "handle" | "bodyBytesMax" | "conditions"> {
+  readonly auth: A;
   readonly bodyBytesMax?: number;
   readonly body?: B;
   readonly query?: Q;
   readonly params?: P;
-  handle(call: Call<Out<B>, Out<Q>, Out<P>>): Promise<Answer> | Answer;
+  readonly conditions?: Route["conditions"];
+  handle(call: Call<Out<B>, Out<Q>, Out<P>, PrincipalOf<A>>): Promise<Answer> | Answer;
 }
 
-/** A route as a value: the router, and every test that must see all routes, read the same list. */
-export function defineRoute<B = undefined, Q = undefined, P = undefined>(definition: RouteDefinition<B, Q, P>): Route {
+/** A route as a value: the router, the API description and every test that must see all routes read the same list. */
+export function defineRoute<const A extends RouteAuth, B = undefined, Q = undefined, P = undefined>(
+  definition: RouteDefinition<A, B, Q, P>,
+): Route {
   const { body, query, params, ...rest } = definition;
   return {
     bodyBytesMax: BODY_BYTES_MAX,
+    conditions: [],
     ...rest,
     schemas: { ...(body ? { body } : {}), ...(query ? { query } : {}), ...(params ? { params } : {}) } as unknown as RouteSchemas,
-    handle: (call) => definition.handle(call as Call<Out<B>, Out<Q>, Out<P>>),
+    handle: (call) => definition.handle(call as Call<Out<B>, Out<Q>, Out<P>, PrincipalOf<A>>),
   };
 }

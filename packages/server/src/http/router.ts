@@ -5,7 +5,7 @@ import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
 import { parseJsonBody, validateInput } from "./input.ts";
-import { Problem, problemBody } from "./problem.ts";
+import { Problem, problemAnswer } from "./problem.ts";
 import type { Answer, RawRequest, Route, Unread } from "./route.ts";
 
 export interface RouterPorts {
@@ -101,10 +101,10 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
 async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: RouterPorts): Promise<FastifyReply> {
   const started = performance.now();
   const raw = rawRequest(request);
-  const { partnerId } = await ports.authenticate(route.auth, raw.authorization);
+  const principal = await ports.authenticate(route.auth, raw.authorization);
   const body = route.schemas.body ? parseJsonBody(raw) : undefined;
   const input = validateInput(route, { body, query: request.query, params: request.params });
-  const answer = await route.handle({ ...input, partnerId, raw });
+  const answer = await route.handle({ ...input, principal, raw });
   ports.metrics.observeRequest(route.operationId, answer.status, performance.now() - started);
   return sendAnswer(reply, answer);
 }
@@ -139,11 +139,15 @@ function rawRequest(request: FastifyRequest): RawRequest {
   }
   return {
     traceId: request.id,
+    method: request.method,
     address: request.ip ?? "", // the connection may be gone already, and its address with it
     authorization,
     mediaType: request.headers["content-type"],
     hasQuery: request.url.includes("?"),
     hasDpopProof: request.headers["dpop"] !== undefined,
+    ifMatch: request.headers["if-match"],
+    idempotencyKey: request.headers["idempotency-key"] as string | undefined, // Node joins several with a comma and a space
+    url: request.url,
     body: Buffer.isBuffer(request.body) ? request.body.toString("latin1") : "",
   };
 }
@@ -184,11 +188,6 @@ function isCutOff(error: unknown, request: FastifyRequest): boolean {
 
 function frameworkCode(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-}
-
-function problemAnswer(problem: Problem, traceId: string): Answer {
-  const headers = { ...problem.headers, "content-type": "application/problem+json", "cache-control": "no-store" };
-  return { status: problem.status, headers, body: problemBody(problem, traceId) };
 }
 
 function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientAuthentication, ExchangeFacts, TokenEndpointPorts } from "@cambist/protocol";
 import { isClientId, newTokenId } from "../ids.ts";
 import type { Keyring } from "../keys/keyring.ts";
@@ -22,6 +23,7 @@ export function tokenEndpointPorts({ issuer, resource, store, partnerKeys, maste
     issuer,
     resource,
     nowMs,
+    waitMs: (ms) => sleep(ms),
     newTokenId,
     sha256: (text) => createHash("sha256").update(text).digest(),
     restoredAtSeconds: store.restoredAtSeconds,

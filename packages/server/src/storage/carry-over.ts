@@ -7,7 +7,9 @@ import type { StoreFiles } from "./store-file.ts";
  */
 export interface Withdrawals {
   /** Disabled in the replaced store, and so in the restored one. */
-  readonly disabled: Readonly<Record<"partners" | "organizations" | "workspaces" | "users", number>>;
+  readonly disabled: Readonly<Record<"partners" | AccountTable, number>>;
+  /** Erased from the replaced store since the backup, and so from the restored one. */
+  readonly erased: Readonly<Record<AccountTable, number>>;
   readonly secretsRemoved: number;
   readonly partnerKeysRemoved: number;
   /** Client ids: none of the keys in the backup counts any more. */
@@ -19,6 +21,8 @@ export interface Withdrawals {
   readonly partnersMissing: readonly string[];
 }
 
+type AccountTable = "organizations" | "workspaces" | "users";
+
 type Draft = { -readonly [K in keyof Withdrawals]: Withdrawals[K] };
 type Step = (files: StoreFiles, report: Draft) => void;
 
@@ -29,9 +33,11 @@ const STEPS: Readonly<Record<keyof Schema, Step>> = {
   partners: withdrawFromPartners,
   partner_secrets: removeSecrets,
   partner_jwks: asInBackup, // emptied by every restore
-  organizations: disableAccounts("organizations", "org_id"),
-  workspaces: disableAccounts("workspaces", "workspace_id"),
-  users: disableAccounts("users", "user_id"),
+  users: withdrawAccounts("users", "user_id"), // from the leaves up: an erased organization has nothing below it
+  workspaces: withdrawAccounts("workspaces", "workspace_id"),
+  organizations: withdrawAccounts("organizations", "org_id"),
+  idempotent_requests: forgetAnswersOfErased,
+  provisioning_quotas: asInBackup,
   signing_keys: withdrawSigningKeys,
   spent_tokens: keepSpent,
   exchanges: asInBackup, // the replaced store is kept, and its record with it
@@ -44,6 +50,7 @@ const STEPS: Readonly<Record<keyof Schema, Step>> = {
 export function carryOver(files: StoreFiles): Withdrawals {
   const report: Draft = {
     disabled: { partners: 0, organizations: 0, workspaces: 0, users: 0 },
+    erased: { organizations: 0, workspaces: 0, users: 0 },
     secretsRemoved: 0,
     partnerKeysRemoved: 0,
     partnersWithoutKeys: [],
@@ -126,14 +133,28 @@ function removeSecrets(files: StoreFiles, report: Draft): void {
   ).length;
 }
 
-function disableAccounts(table: "organizations" | "workspaces" | "users", id: string): Step {
+/** Of partners that the replaced store knows: what it does not have of theirs has been erased, and its personal data must not come back. */
+function withdrawAccounts(table: AccountTable, id: string): Step {
   return (files, report) => {
+    const erased = files.rows(
+      `DELETE FROM restored.${table} WHERE partner_id IN (SELECT client_id FROM replaced.partners)
+        AND (partner_id, ${id}) NOT IN (SELECT partner_id, ${id} FROM replaced.${table}) RETURNING ${id}`,
+    );
+    report.erased = { ...report.erased, [table]: erased.length };
     const disabled = files.rows(
       `UPDATE restored.${table} SET status = 'disabled' WHERE status = 'active'
         AND (partner_id, ${id}) IN (SELECT partner_id, ${id} FROM replaced.${table} WHERE status = 'disabled') RETURNING ${id}`,
     );
     report.disabled = { ...report.disabled, [table]: disabled.length };
   };
+}
+
+function forgetAnswersOfErased(files: StoreFiles): void {
+  files.exec(
+    `UPDATE restored.idempotent_requests SET answer = NULL WHERE entity_id IS NOT NULL AND (partner_id, entity_id) NOT IN (
+      SELECT partner_id, org_id FROM restored.organizations UNION ALL SELECT partner_id, workspace_id FROM restored.workspaces
+      UNION ALL SELECT partner_id, user_id FROM restored.users)`,
+  );
 }
 
 /**

@@ -6,13 +6,19 @@ import type { Schema } from "./schema.ts";
 export interface Dialect {
   readonly name: "sqlite" | "postgres";
   read<T>(query: (db: Kysely<Schema>) => Promise<T>): Promise<T>;
-  /** One transaction, tried again where the database asks for it; `work` may therefore run more than once. */
+  /**
+   * In a durable transaction, tried again where the database asks for it; `work` may therefore run more than once. Several that arrive together may
+   * share the commit, each with an outcome of its own.
+   */
   write<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T>;
   /** A partner's version by its key, prepared once: the one read before an exchange is checked. */
   findPartnerVersion(clientId: string): Promise<number | undefined>;
+  /** A user by its own id, with what it hangs on, prepared once: the one read before a request with its token is served. */
+  findSubject(clientId: string, userId: string): Promise<SubjectRow | undefined>;
   /** All jobs in one durable transaction, each with its own verdict, in order. */
   commitExchanges(jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]>;
   isUniqueViolation(error: unknown): boolean;
+  isForeignKeyViolation(error: unknown): boolean;
   close(): Promise<void>;
 }
 
@@ -22,21 +28,34 @@ export type ExchangeJob = { readonly touchSecret: boolean } & (
   | { readonly kind: "refusal"; readonly facts: Readonly<ExchangeFacts>; readonly refusal: Refusal }
 );
 
+export type IssueJob = Extract<ExchangeJob, { kind: "issue" }>;
+
 export type ExchangeVerdict = IssueVerdict | { readonly code: "recorded" };
 
 /** A user with the flags of all that it hangs on, as both dialects read it. */
 export interface SubjectRow {
   readonly user_id: string;
   readonly user_status: string;
+  readonly user_cut_off: number;
   readonly workspace_id: string;
   readonly workspace_status: string;
+  readonly workspace_cut_off: number;
   readonly org_id: string;
   readonly organization_status: string;
+  readonly organization_cut_off: number;
 }
 
-export function subjectVerdict(row: SubjectRow): ExchangeVerdict {
+/** Of `users u`, `workspaces w` and `organizations o`. */
+export const SUBJECT_COLUMNS = `u.user_id, u.status AS user_status, u.cut_off_at AS user_cut_off,
+  w.workspace_id, w.status AS workspace_status, w.cut_off_at AS workspace_cut_off,
+  o.org_id, o.status AS organization_status, o.cut_off_at AS organization_cut_off`;
+
+/** A token that is issued in the second of a cut-off would be dead at birth: it waits for the next one. */
+export function subjectVerdict(row: SubjectRow, issuedAtSeconds: number): ExchangeVerdict {
   const entity = disabledEntity(row);
   if (entity !== undefined) return { code: "refused", refusal: { code: "subject_disabled", entity } };
+  const cutOffSeconds = tokensCutOffSeconds(row);
+  if (issuedAtSeconds <= cutOffSeconds) return { code: "too_early", fromSeconds: cutOffSeconds + 1 };
   return { code: "issued", subject: { kind: "user", userId: row.user_id, workspaceId: row.workspace_id, organizationId: row.org_id } };
 }
 
@@ -44,8 +63,12 @@ export function replayVerdict({ token }: Spend): ExchangeVerdict {
   return { code: "refused", refusal: { code: token === "subject_token" ? "token_replayed" : "client_assertion_replayed" } };
 }
 
-function disabledEntity(row: SubjectRow): "user" | "workspace" | "organization" | undefined {
+export function disabledEntity(row: SubjectRow): "user" | "workspace" | "organization" | undefined {
   if (row.user_status !== "active") return "user";
   if (row.workspace_status !== "active") return "workspace";
   return row.organization_status === "active" ? undefined : "organization";
+}
+
+export function tokensCutOffSeconds(row: SubjectRow): number {
+  return Math.max(row.user_cut_off, row.workspace_cut_off, row.organization_cut_off);
 }

@@ -8,7 +8,7 @@ describe("the group commit", () => {
     const group = new GroupCommit<number, string>((jobs) => {
       batches.push([...jobs]);
       return Promise.resolve(jobs.map((job) => `v${job}`));
-    });
+    }, 256);
     expect(await Promise.all([1, 2, 3].map((job) => group.submit(job)))).toEqual(["v1", "v2", "v3"]);
     expect(batches).toEqual([[1, 2, 3]]);
   });
@@ -20,7 +20,7 @@ describe("the group commit", () => {
       batches.push(jobs.length);
       if (batches.length === 1) await new Promise<void>((resolve) => (release = resolve));
       return [...jobs];
-    });
+    }, 256);
     const first = group.submit(0);
     await expect.poll(() => release).toBeDefined();
     const rest = Array.from({ length: 300 }, (_, job) => group.submit(job));
@@ -31,7 +31,7 @@ describe("the group commit", () => {
 
   test("a failed transaction fails all of its jobs and none of the next", async () => {
     let fail = true;
-    const group = new GroupCommit<number, number>((jobs) => (fail ? Promise.reject(new Error("disk")) : Promise.resolve([...jobs])));
+    const group = new GroupCommit<number, number>((jobs) => (fail ? Promise.reject(new Error("disk")) : Promise.resolve([...jobs])), 256);
     const results = await Promise.allSettled([group.submit(1), group.submit(2)]);
     expect(results.map((result) => result.status)).toEqual(["rejected", "rejected"]);
     fail = false;
@@ -41,8 +41,9 @@ describe("the group commit", () => {
   test("a store that is away fails those that wait as well, and not those that come later", async () => {
     let away = true;
     let refuse: ((reason: Error) => void) | undefined;
-    const group = new GroupCommit<number, number>((jobs) =>
-      away ? new Promise((_, reject) => (refuse = reject)) : Promise.resolve([...jobs]),
+    const group = new GroupCommit<number, number>(
+      (jobs) => (away ? new Promise((_, reject) => (refuse = reject)) : Promise.resolve([...jobs])),
+      256,
     );
     const first = group.submit(1);
     await expect.poll(() => refuse).toBeDefined();
@@ -59,7 +60,7 @@ describe("the group commit", () => {
     const group = new GroupCommit<number, number>(async (jobs) => {
       await new Promise<void>((resolve) => (release = resolve));
       return [...jobs];
-    });
+    }, 256);
     const first = group.submit(0);
     await expect.poll(() => release).toBeDefined();
     const waiting = Array.from({ length: 4096 }, (_, job) => group.submit(job));

@@ -1,6 +1,5 @@
 import { StoreUnavailable } from "@cambist/protocol";
 
-const BATCH_JOBS_MAX = 256;
 const QUEUE_JOBS_MAX = 4096;
 
 interface Waiting<J, V> {
@@ -16,16 +15,18 @@ interface Waiting<J, V> {
  */
 export class GroupCommit<J, V> {
   private readonly commit: (jobs: readonly J[]) => Promise<V[]>;
+  private readonly jobsMax: number;
   private waiting: Waiting<J, V>[] = [];
   private running = false;
 
-  constructor(commit: (jobs: readonly J[]) => Promise<V[]>) {
+  constructor(commit: (jobs: readonly J[]) => Promise<V[]>, jobsMax: number) {
     this.commit = commit;
+    this.jobsMax = jobsMax;
   }
 
   /** @throws StoreUnavailable when too many jobs wait, or what `commit` throws. */
   submit(job: J): Promise<V> {
-    if (this.waiting.length >= QUEUE_JOBS_MAX) return Promise.reject(new StoreUnavailable("too many exchanges wait for the store"));
+    if (this.waiting.length >= QUEUE_JOBS_MAX) return Promise.reject(new StoreUnavailable("too many writes wait for the store"));
     return new Promise((resolve, reject) => {
       this.waiting.push({ job, resolve, reject });
       if (!this.running) {
@@ -37,8 +38,8 @@ export class GroupCommit<J, V> {
 
   private async run(): Promise<void> {
     while (this.waiting.length > 0) {
-      const batch = this.waiting.slice(0, BATCH_JOBS_MAX);
-      this.waiting = this.waiting.slice(BATCH_JOBS_MAX);
+      const batch = this.waiting.slice(0, this.jobsMax);
+      this.waiting = this.waiting.slice(this.jobsMax);
       try {
         const verdicts = await this.commit(batch.map((entry) => entry.job));
         for (const [index, entry] of batch.entries()) entry.resolve(verdicts[index] as V);

@@ -4,6 +4,7 @@ import { type Kysely, sql } from "kysely";
 import type { Dialect } from "./dialect.ts";
 import { first } from "./migrations/0001-first.ts";
 import { partnerJwks } from "./migrations/0002-partner-jwks.ts";
+import { accounts } from "./migrations/0003-accounts.ts";
 
 type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 
@@ -11,6 +12,7 @@ type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
   ["0001-first", first],
   ["0002-partner-jwks", partnerJwks],
+  ["0003-accounts", accounts],
 ];
 
 export const MIGRATION_NAMES: readonly string[] = MIGRATIONS.map(([name]) => name);

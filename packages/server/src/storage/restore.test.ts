@@ -3,7 +3,7 @@ import type * as nodeFs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { newHome, newPartner, newUser, NOW } from "../testing/store.ts";
+import { createHome, createUser, newPartner, NOW } from "../testing/store.ts";
 import { backUpStore } from "./backup.ts";
 import { openStore } from "./kysely-store.ts";
 import { type RestoreReport, restoreStore } from "./restore.ts";
@@ -41,9 +41,8 @@ let byUrl: Partner;
 async function seed(store: Store): Promise<void> {
   partner = (await store.partners.create(newPartner({ jwks: { keys: KEYS } }), NOW)) as Partner;
   byUrl = (await store.partners.create(newPartner({ jwks: null, jwksUri: URL_OF_KEYS }), NOW)) as Partner;
-  const { organization, workspace } = newHome();
-  await store.accounts.createOrganizationAndWorkspace(partner.clientId, organization, workspace, NOW);
-  await store.accounts.createUser(partner.clientId, newUser(workspace.workspaceId), NOW);
+  const { workspaceId } = await createHome(store, partner.clientId);
+  await createUser(store, partner.clientId, workspaceId);
   for (const [kid, state] of [
     ["k1", "current"],
     ["k2", "next"],
@@ -115,6 +114,7 @@ describe("a restored store", () => {
         .toSorted(),
     ).toEqual([file, replaced ?? "", storePath].toSorted());
     expect(withdrawals).toEqual({
+      erased: { organizations: 0, workspaces: 0, users: 0 },
       disabled: { partners: 0, organizations: 0, workspaces: 0, users: 0 },
       secretsRemoved: 0,
       partnerKeysRemoved: 0,
@@ -166,6 +166,16 @@ describe("a restored store", () => {
     for (const path of [file, storePath]) {
       await change(
         path,
+        "DROP TABLE @idempotent_requests",
+        "DROP TABLE @provisioning_quotas",
+        "DROP INDEX @users_org_id",
+        "DROP INDEX @users_workspace_id",
+        "DROP INDEX @workspaces_org_id",
+        "ALTER TABLE @users DROP COLUMN org_id",
+        ...["organizations", "workspaces", "users"].flatMap((table) => [
+          `ALTER TABLE @${table} DROP COLUMN revision`,
+          `ALTER TABLE @${table} DROP COLUMN cut_off_at`,
+        ]),
         "DROP TABLE @partner_jwks",
         "DROP TABLE @store_state",
         "DROP INDEX @partners_jwks_uri",
@@ -177,6 +187,7 @@ describe("a restored store", () => {
     const { migrated, withdrawals } = await restore();
     expect(migrated[0]).toBe("0002-partner-jwks");
     expect(withdrawals).toMatchObject({ disabled: { partners: 2 }, partnerKeysRemoved: 0 });
+    expect(await query(storePath, "SELECT 1 AS whole FROM @users u JOIN @workspaces w ON w.org_id = u.org_id")).toEqual([{ whole: 1 }]);
   });
 });
 
@@ -187,6 +198,30 @@ describe("what the replaced store had withdrawn", () => {
     expect((await restore()).withdrawals?.disabled).toEqual({ partners: 2, organizations: 1, workspaces: 1, users: 1 });
     for (const table of ["partners", "organizations", "workspaces", "users"])
       expect(await query(storePath, `SELECT DISTINCT status FROM @${table}`)).toEqual([{ status: "disabled" }]);
+  });
+
+  test("stays erased: a user, a workspace and an organization, with the answers that were kept of them", async () => {
+    for (const path of [file, storePath]) {
+      await change(
+        path,
+        "INSERT INTO @idempotent_requests SELECT partner_id, x'01', x'02', '{}', user_id, 9e15 FROM @users",
+        "INSERT INTO @idempotent_requests SELECT client_id, x'03', x'02', '{}', NULL, 9e15 FROM @partners LIMIT 1",
+      );
+    }
+    await change(storePath, "DELETE FROM @users", "DELETE FROM @workspaces", "DELETE FROM @organizations");
+    expect((await restore()).withdrawals?.erased).toEqual({ organizations: 1, workspaces: 1, users: 1 });
+    for (const table of ["organizations", "workspaces", "users"]) expect(await query(storePath, `SELECT 1 FROM @${table}`)).toEqual([]);
+    expect(await query(storePath, "SELECT answer FROM @idempotent_requests ORDER BY request_key")).toEqual([
+      { answer: null },
+      { answer: "{}" },
+    ]);
+  });
+
+  test("is not erased where the replaced store does not know the partner", async () => {
+    await change(storePath, "DELETE FROM @users", "DELETE FROM @workspaces", "DELETE FROM @organizations");
+    await change(storePath, "PRAGMA foreign_keys = OFF", "DELETE FROM @partner_secrets", "DELETE FROM @partners");
+    expect((await restore()).withdrawals?.erased).toEqual({ organizations: 0, workspaces: 0, users: 0 });
+    expect(await query(storePath, "SELECT 1 FROM @users")).toHaveLength(1);
   });
 
   test("stays removed: a secret, of a partner that the replaced store knows", async () => {

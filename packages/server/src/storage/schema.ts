@@ -6,6 +6,8 @@ export interface Schema {
   organizations: OrganizationsTable;
   workspaces: WorkspacesTable;
   users: UsersTable;
+  idempotent_requests: IdempotentRequestsTable;
+  provisioning_quotas: ProvisioningQuotasTable;
   signing_keys: SigningKeysTable;
   spent_tokens: SpentTokensTable;
   exchanges: ExchangesTable;
@@ -57,8 +59,20 @@ export interface PartnerJwksTable {
   failure: string | null;
 }
 
-export interface OrganizationsTable {
+/** What organizations, workspaces and users have in common. */
+interface EntityColumns {
   partner_id: string;
+  entitlements: string;
+  status: Status;
+  /** Another one after every change. */
+  revision: string;
+  /** Seconds: no token with an `iat` at or before it is good. */
+  cut_off_at: number;
+  created_at: number;
+  updated_at: number;
+}
+
+export interface OrganizationsTable extends EntityColumns {
   org_id: string;
   external_org_id: string | null;
   name: string | null;
@@ -66,35 +80,44 @@ export interface OrganizationsTable {
   phone_number: string | null;
   support_email: string | null;
   org_type: string | null;
-  entitlements: string;
-  status: Status;
-  created_at: number;
-  updated_at: number;
 }
 
-export interface WorkspacesTable {
-  partner_id: string;
+export interface WorkspacesTable extends EntityColumns {
   workspace_id: string;
   external_workspace_id: string | null;
   org_id: string;
   name: string | null;
-  entitlements: string;
-  status: Status;
-  created_at: number;
-  updated_at: number;
 }
 
-export interface UsersTable {
-  partner_id: string;
+export interface UsersTable extends EntityColumns {
   user_id: string;
   external_user_id: string | null;
   workspace_id: string;
+  /** The workspace's, which never moves. */
+  org_id: string;
   email: string | null;
   name: string | null;
-  entitlements: string;
-  status: Status;
-  created_at: number;
-  updated_at: number;
+}
+
+/** A write that came with an Idempotency-Key, and its answer. */
+export interface IdempotentRequestsTable {
+  partner_id: string;
+  /** A hash of the method, the path and the key. */
+  request_key: Uint8Array;
+  /** A hash of the query and the body. */
+  fingerprint: Uint8Array;
+  /** JSON; null once what it was about is erased. */
+  answer: string | null;
+  /** What the answer is about: the workspace where it is an organization with a workspace. */
+  entity_id: string | null;
+  expires_at: number;
+}
+
+/** How many users exchanges have made in the latest hour in which one did. Hours since 1970. */
+export interface ProvisioningQuotasTable {
+  partner_id: string;
+  hour: number;
+  used: number;
 }
 
 export interface SigningKeysTable {

@@ -1,7 +1,17 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
-import { CALLERS, facts, issueRequest, newHome, newUser, NOW, openTestStore, SERVICE_ACCOUNT, type TestStore } from "../testing/store.ts";
+import {
+  CALLERS,
+  createHome,
+  createUser,
+  facts,
+  issueRequest,
+  NOW,
+  openTestStore,
+  SERVICE_ACCOUNT,
+  type TestStore,
+} from "../testing/store.ts";
 import type { Store } from "./store.ts";
 
 describe.each(DIALECTS)("issuing and keys in the store on %s", (dialect) => {
@@ -53,25 +63,23 @@ describe.each(DIALECTS)("issuing and keys in the store on %s", (dialect) => {
 
     test("a user is found in the one namespace; a disabled one, or one above it, is refused and nothing is spent", async () => {
       const partner = await opened.createPartner();
-      const { organization, workspace } = newHome();
-      await store.accounts.createOrganizationAndWorkspace(partner.clientId, organization, workspace, NOW);
-      const user = newUser(workspace.workspaceId, "ext-user");
-      await store.accounts.createUser(partner.clientId, user, NOW);
+      const { orgId, workspaceId } = await createHome(store, partner.clientId);
+      const { user_id: userId } = await createUser(store, partner.clientId, workspaceId, "ext-user");
       const issue = (namespace: "user_id" | "external_user_id", id: string) =>
         store.exchanges.issue(issueRequest(partner, { kind: "user", namespace, id }, randomBytes(16)));
-      const subject = { kind: "user", userId: user.userId, workspaceId: workspace.workspaceId, organizationId: organization.orgId };
-      expect(await issue("user_id", user.userId)).toEqual({ code: "issued", subject });
+      const subject = { kind: "user", userId, workspaceId, organizationId: orgId };
+      expect(await issue("user_id", userId)).toEqual({ code: "issued", subject });
       expect(await issue("external_user_id", "ext-user")).toEqual({ code: "issued", subject });
       expect(await issue("user_id", "ext-user")).toEqual({ code: "refused", refusal: { code: "subject_unknown" } });
-      expect(await issue("external_user_id", user.userId)).toEqual({ code: "refused", refusal: { code: "subject_unknown" } });
+      expect(await issue("external_user_id", userId)).toEqual({ code: "refused", refusal: { code: "subject_unknown" } });
       const spent = await opened.database.query("SELECT 1 FROM spent_tokens WHERE partner_id = $1", [partner.clientId]);
       for (const [table, column, id, entity] of [
-        ["users", "user_id", user.userId, "user"],
-        ["workspaces", "workspace_id", workspace.workspaceId, "workspace"],
-        ["organizations", "org_id", organization.orgId, "organization"],
+        ["users", "user_id", userId, "user"],
+        ["workspaces", "workspace_id", workspaceId, "workspace"],
+        ["organizations", "org_id", orgId, "organization"],
       ] as const) {
         await opened.database.query(`UPDATE ${table} SET status = 'disabled' WHERE ${column} = $1`, [id]);
-        expect(await issue("user_id", user.userId)).toEqual({ code: "refused", refusal: { code: "subject_disabled", entity } });
+        expect(await issue("user_id", userId)).toEqual({ code: "refused", refusal: { code: "subject_disabled", entity } });
         await opened.database.query(`UPDATE ${table} SET status = 'active' WHERE ${column} = $1`, [id]);
       }
       expect(await opened.database.query("SELECT 1 FROM spent_tokens WHERE partner_id = $1", [partner.clientId])).toHaveLength(

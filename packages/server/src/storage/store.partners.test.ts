@@ -2,18 +2,7 @@ import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { newClientId, newSecretId } from "../ids.ts";
-import {
-  CALLERS,
-  facts,
-  issueRequest,
-  newHome,
-  newPartner,
-  newUser,
-  NOW,
-  openTestStore,
-  SERVICE_ACCOUNT,
-  type TestStore,
-} from "../testing/store.ts";
+import { CALLERS, facts, issueRequest, newPartner, NOW, openTestStore, SERVICE_ACCOUNT, type TestStore } from "../testing/store.ts";
 import type { Store } from "./store.ts";
 
 describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (dialect) => {
@@ -114,53 +103,6 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
       expect(await store.partners.removeSecret(newClientId(), secretId, undefined)).toBe("absent");
       expect(await store.partners.removeSecret(partner.clientId, secretId, undefined)).toBe("removed");
       expect((await opened.nodes[1].partners.find(partner.clientId))?.secrets).toEqual([]);
-    });
-  });
-
-  describe("accounts", () => {
-    test("organization and workspace come both or not at all", async () => {
-      const { clientId } = await opened.createPartner();
-      const first = newHome({ org: "org-1", workspace: "ws-1" });
-      expect(await store.accounts.createOrganizationAndWorkspace(clientId, first.organization, first.workspace, NOW)).toBe("created");
-      const clash = newHome({ org: "org-2", workspace: "ws-1" });
-      expect(await store.accounts.createOrganizationAndWorkspace(clientId, clash.organization, clash.workspace, NOW)).toBe(
-        "external_workspace_id_taken",
-      );
-      expect(await opened.database.query("SELECT org_id FROM organizations WHERE partner_id = $1", [clientId])).toEqual([
-        { org_id: first.organization.orgId },
-      ]);
-      const repeated = newHome({ org: "org-1" });
-      expect(await store.accounts.createOrganizationAndWorkspace(clientId, repeated.organization, repeated.workspace, NOW)).toBe(
-        "external_org_id_taken",
-      );
-    });
-
-    test("a user is found by either id, and only by its own partner", async () => {
-      const [own, other] = [await opened.createPartner(), await opened.createPartner()];
-      const { organization, workspace } = newHome();
-      await store.accounts.createOrganizationAndWorkspace(own.clientId, organization, workspace, NOW);
-      const user = newUser(workspace.workspaceId, "ext-1");
-      expect(await store.accounts.createUser(own.clientId, user, NOW)).toEqual({ ...user, orgId: organization.orgId });
-      for (const key of [{ userId: user.userId }, { externalUserId: "ext-1" }]) {
-        expect(await store.accounts.findUser(own.clientId, key)).toEqual({ ...user, orgId: organization.orgId });
-        expect(await store.accounts.findUser(other.clientId, key)).toBeUndefined();
-      }
-      expect(await store.accounts.createUser(other.clientId, newUser(workspace.workspaceId), NOW)).toBe("workspace_absent");
-    });
-
-    test("of 16 callers that create one external id, one does, and its row stays", async () => {
-      const { clientId } = await opened.createPartner();
-      const homes = await opened.race((node) => {
-        const home = newHome({ org: "raced" });
-        return node.accounts
-          .createOrganizationAndWorkspace(clientId, home.organization, home.workspace, NOW)
-          .then((result) => ({ result, home }));
-      });
-      const winner = homes.filter(({ result }) => result === "created");
-      expect(winner).toHaveLength(1);
-      const { workspaceId } = winner[0]?.home.workspace ?? { workspaceId: "" };
-      const users = await opened.race((node) => node.accounts.createUser(clientId, newUser(workspaceId, "raced"), NOW));
-      expect(users.filter((user) => user !== "external_user_id_taken")).toHaveLength(1);
     });
   });
 });

@@ -1,4 +1,5 @@
 import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal, SubjectTokenAlgorithm } from "@cambist/protocol";
+import type { AccountStore } from "./account-store.ts";
 
 /**
  * Everything that is kept, behind one interface on two databases. Every method that belongs to a partner takes the partner; an object
@@ -22,7 +23,10 @@ export interface Store {
 
 export type Status = "active" | "disabled";
 
-export type PartnerSettings = Omit<Client, "clientId" | "version" | "issuer" | "audience">;
+export interface PartnerSettings extends Omit<Client, "clientId" | "version" | "issuer" | "audience"> {
+  /** What its entitlements may name; null: anything. */
+  readonly billingFeatures: readonly string[] | null;
+}
 
 export interface PartnerSecret {
   readonly secretId: string;
@@ -38,7 +42,7 @@ export interface ListedSecret {
   readonly lastUsedAtMs: number | undefined;
 }
 
-export interface Partner extends Client {
+export interface Partner extends Client, PartnerSettings {
   readonly name: string;
   readonly status: Status;
   /** The JWKS as it was registered, public members only; null where the keys are behind `jwksUri`. */
@@ -50,7 +54,7 @@ export interface Partner extends Client {
   readonly updatedAtMs: number;
 }
 
-export interface NewPartner extends Omit<Client, "version"> {
+export interface NewPartner extends Omit<Client, "version">, PartnerSettings {
   readonly name: string;
   readonly jwks: unknown;
   readonly jwksUri: string | null;
@@ -116,53 +120,6 @@ export interface PartnerJwksStore {
    * reads them at its next request. "outdated": the partner's URL is another one by now, and nothing was written.
    */
   update(clientId: string, jwksUri: string, change: (before: FetchedJwks | undefined) => FetchedJwks): Promise<"updated" | "outdated">;
-}
-
-export interface Entitlement {
-  readonly billing_feature_id: string;
-}
-
-export interface Organization {
-  readonly orgId: string;
-  readonly externalOrgId: string | null;
-  readonly name: string | null;
-  readonly email: string | null;
-  readonly phoneNumber: string | null;
-  readonly supportEmail: string | null;
-  readonly orgType: string | null;
-  readonly entitlements: readonly Entitlement[];
-}
-
-export interface Workspace {
-  readonly workspaceId: string;
-  readonly externalWorkspaceId: string | null;
-  readonly orgId: string;
-  readonly name: string | null;
-  readonly entitlements: readonly Entitlement[];
-}
-
-export interface User {
-  readonly userId: string;
-  readonly externalUserId: string | null;
-  readonly workspaceId: string;
-  readonly orgId: string;
-  readonly email: string | null;
-  readonly name: string | null;
-  readonly entitlements: readonly Entitlement[];
-}
-
-export type UserKey = { readonly userId: string } | { readonly externalUserId: string };
-
-export interface AccountStore {
-  /** Both or neither. The conflict names the external id that is taken. */
-  createOrganizationAndWorkspace(
-    partnerId: string,
-    organization: Organization,
-    workspace: Workspace,
-    nowMs: number,
-  ): Promise<"created" | "external_org_id_taken" | "external_workspace_id_taken">;
-  createUser(partnerId: string, user: Omit<User, "orgId">, nowMs: number): Promise<User | "workspace_absent" | "external_user_id_taken">;
-  findUser(partnerId: string, key: UserKey): Promise<User | undefined>;
 }
 
 export interface StoredSigningKey {

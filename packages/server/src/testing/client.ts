@@ -15,4 +15,7 @@ export const UNLIMITED_CLIENT: Client = {
   allowedGrants: ["token-exchange"],
   allowedScopes: SCOPES,
   tokenEndpointAuthMethod: "client_secret",
+  provisioning: "off",
+  homeWorkspaceId: null,
+  provisioningHourlyMax: 1000,
 };

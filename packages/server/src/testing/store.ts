@@ -2,7 +2,8 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { ExchangeFacts, IssueRequest, Principal } from "@cambist/protocol";
 import { newClientId, newSecretId, newTraceId } from "../ids.ts";
 import { openStore } from "../storage/kysely-store.ts";
-import type { NewPartner, Organization, Partner, Store, Workspace } from "../storage/store.ts";
+import type { NewEntity, User } from "../storage/account-store.ts";
+import type { NewPartner, Partner, Store } from "../storage/store.ts";
 import { createTestDatabase, type DialectName, type TestDatabase } from "./database.ts";
 
 /** Two nodes on one database. */
@@ -57,36 +58,61 @@ export function newPartner(changes: Partial<NewPartner> = {}): NewPartner {
     allowedGrants: ["token-exchange"],
     allowedScopes: ["thread"],
     tokenEndpointAuthMethod: "client_secret",
+    provisioning: "off",
+    homeWorkspaceId: null,
+    provisioningHourlyMax: 1000,
+    billingFeatures: null,
     secret: { secretId: newSecretId(), hash: randomBytes(32), pepperId: "pepper" },
     ...changes,
   };
 }
 
-export function newHome(external: { org?: string; workspace?: string } = {}): { organization: Organization; workspace: Workspace } {
-  const organization = {
-    orgId: randomUUID(),
-    externalOrgId: external.org ?? null,
-    name: "Org",
-    email: null,
-    phoneNumber: null,
-    supportEmail: null,
-    orgType: null,
-    entitlements: [],
-  };
-  const workspace = {
-    workspaceId: randomUUID(),
-    externalWorkspaceId: external.workspace ?? null,
-    orgId: organization.orgId,
-    name: null,
-    entitlements: [],
-  };
-  return { organization, workspace };
+export interface TestHome {
+  readonly orgId: string;
+  readonly workspaceId: string;
 }
 
-export const newUser = (workspaceId: string, externalUserId: string | null = null) => ({
-  userId: randomUUID(),
-  externalUserId,
-  workspaceId,
+/** An organization with a workspace. */
+export function createHome(
+  store: Store,
+  partnerId: string,
+  external: { readonly org?: string; readonly workspace?: string } = {},
+): Promise<TestHome> {
+  return store.accounts.write(async (writer) => {
+    const org = await writer.create("organization", partnerId, newOrganization(external.org), NOW);
+    const workspace = await writer.create("workspace", partnerId, newWorkspace(org.entity.org_id, external.workspace), NOW);
+    return { orgId: org.entity.org_id, workspaceId: workspace.entity.workspace_id };
+  });
+}
+
+export async function createUser(store: Store, partnerId: string, workspaceId: string, externalId?: string): Promise<User> {
+  const user = newUser(workspaceId, externalId);
+  return (await store.accounts.write((writer) => writer.create("user", partnerId, user, NOW))).entity;
+}
+
+export const newOrganization = (externalId: string | null = null): NewEntity<"organization"> => ({
+  org_id: randomUUID(),
+  external_org_id: externalId,
+  name: "Org",
+  email: null,
+  phone_number: null,
+  support_email: null,
+  org_type: null,
+  entitlements: [],
+});
+
+export const newWorkspace = (orgId: string, externalId: string | null = null): NewEntity<"workspace"> => ({
+  workspace_id: randomUUID(),
+  external_workspace_id: externalId,
+  org_id: orgId,
+  name: null,
+  entitlements: [],
+});
+
+export const newUser = (workspaceId: string, externalId: string | null = null): NewEntity<"user"> => ({
+  user_id: randomUUID(),
+  external_user_id: externalId,
+  workspace_id: workspaceId,
   email: null,
   name: "Ada",
   entitlements: [],
@@ -101,6 +127,7 @@ export function issueRequest(partner: Partner, principal: Principal, key: Uint8A
     client: partner,
     principal,
     spends: key === undefined ? [] : [{ token: "subject_token", key, expiresAtMs: NOW + 60_000 }],
+    issuedAtSeconds: NOW / 1000,
     facts: facts({ clientId: partner.clientId, partnerId: partner.clientId }),
   };
 }

@@ -1,9 +1,16 @@
 import type { Principal, Spend } from "@cambist/protocol";
 import type { Pool, PoolClient } from "pg";
-import { type ExchangeJob, type ExchangeVerdict, replayVerdict, type SubjectRow, subjectVerdict } from "../dialect.ts";
+import {
+  type ExchangeJob,
+  type ExchangeVerdict,
+  type IssueJob,
+  replayVerdict,
+  SUBJECT_COLUMNS,
+  type SubjectRow,
+  subjectVerdict,
+} from "../dialect.ts";
+import { createUser, proposeUser, type ReadAgain } from "./postgres-provisioner.ts";
 import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
-
-type Issue = Extract<ExchangeJob, { kind: "issue" }>;
 
 /** A round trip costs more than a row: whatever the number of jobs, each step is one statement over arrays. */
 export async function commitExchanges(pool: Pool, jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]> {
@@ -28,21 +35,57 @@ async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Pro
   const issues = jobs.filter((job) => job.kind === "issue");
   const versions = await readVersions(connection, issues);
   const subjects = await readSubjects(connection, issues);
-  const verdicts: ExchangeVerdict[] = jobs.map((job) => {
-    if (job.kind === "refusal") return { code: "recorded" };
-    const { client, principal } = job.request;
-    if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
-    return principal.kind === "service_account" ? { code: "issued", subject: principal } : (subjects.get(subjectKey(job)) ?? UNKNOWN);
-  });
+  const verdicts: ExchangeVerdict[] = [];
+  const proposals: number[] = [];
+  for (const [index, job] of jobs.entries()) {
+    const verdict = verdictWithout(job, versions, subjects);
+    verdicts.push(verdict ?? (await proposeUser(connection, job as IssueJob, readAgain(connection, job as IssueJob))));
+    if (verdict === undefined) proposals.push(index);
+  }
   await spendOnce(connection, jobs, verdicts);
+  await createProposed(connection, jobs, { verdicts, proposals });
   await record(connection, jobs, verdicts);
   await touchSecrets(connection, jobs);
   return verdicts;
 }
 
-const UNKNOWN: ExchangeVerdict = { code: "refused", refusal: { code: "subject_unknown" } };
+/** Undefined where the subject is a user that does not exist. */
+function verdictWithout(
+  job: ExchangeJob,
+  versions: ReadonlyMap<string, number>,
+  subjects: ReadonlyMap<string, SubjectRow>,
+): ExchangeVerdict | undefined {
+  if (job.kind === "refusal") return { code: "recorded" };
+  const { client, principal, issuedAtSeconds } = job.request;
+  if (versions.get(client.clientId) !== client.version) return { code: "client_changed" };
+  if (principal.kind === "service_account") return { code: "issued", subject: principal };
+  const row = subjects.get(subjectKey(job));
+  return row === undefined ? undefined : subjectVerdict(row, issuedAtSeconds);
+}
 
-async function readVersions(connection: PoolClient, issues: readonly Issue[]): Promise<Map<string, number>> {
+/** In the order of the partners, so that two nodes that wait for each other's quota do not do so in a circle. */
+async function createProposed(
+  connection: PoolClient,
+  jobs: readonly ExchangeJob[],
+  { verdicts, proposals }: { readonly verdicts: ExchangeVerdict[]; readonly proposals: readonly number[] },
+): Promise<void> {
+  const issued = proposals.flatMap((index) => {
+    const [job, verdict] = [jobs[index], verdicts[index]];
+    return job?.kind === "issue" && verdict?.code === "issued" ? [{ index, job, subject: verdict.subject }] : [];
+  });
+  for (const { index, job, subject } of issued.toSorted((a, b) => (subjectKey(a.job) < subjectKey(b.job) ? -1 : 1))) {
+    verdicts[index] = await createUser(connection, job, subject, readAgain(connection, job));
+  }
+}
+
+function readAgain(connection: PoolClient, job: IssueJob): ReadAgain {
+  return async () => {
+    const row = (await readSubjects(connection, [job])).get(subjectKey(job));
+    return row === undefined ? undefined : subjectVerdict(row, job.request.issuedAtSeconds);
+  };
+}
+
+async function readVersions(connection: PoolClient, issues: readonly IssueJob[]): Promise<Map<string, number>> {
   if (issues.length === 0) return new Map();
   const found = await connection.query<{ client_id: string; version: number }>({
     name: "issue_versions",
@@ -54,7 +97,7 @@ async function readVersions(connection: PoolClient, issues: readonly Issue[]): P
 
 type UserPrincipal = Extract<Principal, { kind: "user" }>;
 
-function subjectKey(job: Issue): string {
+function subjectKey(job: IssueJob): string {
   const { namespace, id } = job.request.principal as UserPrincipal;
   return `${namespace} ${job.request.client.clientId} ${id}`;
 }
@@ -62,8 +105,7 @@ function subjectKey(job: Issue): string {
 const SUBJECTS_SQL = (["user_id", "external_user_id"] as const)
   .map(
     (namespace, index) => `
-SELECT '${namespace} ' || u.partner_id || ' ' || u.${namespace} AS key, u.user_id, u.status AS user_status,
-       w.workspace_id, w.status AS workspace_status, o.org_id, o.status AS organization_status
+SELECT '${namespace} ' || u.partner_id || ' ' || u.${namespace} AS key, ${SUBJECT_COLUMNS}
 FROM unnest($${index * 2 + 1}::text[], $${index * 2 + 2}::text[]) AS wanted (partner_id, id)
 JOIN users u ON u.partner_id = wanted.partner_id AND u.${namespace} = wanted.id
 JOIN workspaces w ON w.partner_id = u.partner_id AND w.workspace_id = u.workspace_id
@@ -71,7 +113,12 @@ JOIN organizations o ON o.partner_id = w.partner_id AND o.org_id = w.org_id`,
   )
   .join("\nUNION ALL");
 
-async function readSubjects(connection: PoolClient, issues: readonly Issue[]): Promise<Map<string, ExchangeVerdict>> {
+export async function findSubject(pool: Pool, clientId: string, userId: string): Promise<SubjectRow | undefined> {
+  const values = [[clientId], [userId], [], []];
+  return (await pool.query<SubjectRow>({ name: "issue_subjects", text: SUBJECTS_SQL, values })).rows[0];
+}
+
+async function readSubjects(connection: PoolClient, issues: readonly IssueJob[]): Promise<Map<string, SubjectRow>> {
   const wanted = {
     user_id: { partners: [] as string[], ids: [] as string[] },
     external_user_id: { partners: [] as string[], ids: [] as string[] },
@@ -90,7 +137,7 @@ async function readSubjects(connection: PoolClient, issues: readonly Issue[]): P
     text: SUBJECTS_SQL,
     values: [wanted.user_id.partners, wanted.user_id.ids, wanted.external_user_id.partners, wanted.external_user_id.ids],
   });
-  return new Map(found.rows.map((row) => [row.key, subjectVerdict(row)]));
+  return new Map(found.rows.map((row) => [row.key, row]));
 }
 
 /**

@@ -4,7 +4,7 @@ import { StoreUnavailable } from "@cambist/protocol";
 import type { Client, PoolClient } from "pg";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
-import { commitExchanges } from "./postgres-exchanges.ts";
+import { commitExchanges, findSubject } from "./postgres-exchanges.ts";
 
 const CONNECTIONS_MAX = 10;
 const CONNECT_MS_MAX = 2_000;
@@ -42,8 +42,11 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
         });
         return found.rows[0]?.version;
       }),
-    commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs)),
-    isUniqueViolation: (error) => sqlState(error) === "23505",
+    findSubject: (clientId, userId) => asUnavailable(() => findSubject(pool, clientId, userId)),
+    // again also where a user was to be made in a workspace that another transaction has just erased: then there is none
+    commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs), [...COLLISIONS, FOREIGN_KEY_VIOLATION]),
+    isUniqueViolation: (error) => sqlState(error) === UNIQUE_VIOLATION,
+    isForeignKeyViolation: (error) => sqlState(error) === FOREIGN_KEY_VIOLATION,
     close: () => db.destroy(),
   };
 }
@@ -66,14 +69,17 @@ function guardConnection(client: PoolClient, onLost: (error: Error) => void): vo
   }) as typeof client.query;
 }
 
-/** SQLSTATE 40001 and 40P01: the database asks for the transaction to be run again (serialization, deadlock). */
-async function withRetry<T>(work: () => Promise<T>): Promise<T> {
+const UNIQUE_VIOLATION = "23505";
+const FOREIGN_KEY_VIOLATION = "23503";
+/** The database asks for the transaction to be run again (serialization, deadlock). */
+const COLLISIONS: readonly string[] = ["40001", "40P01"];
+
+async function withRetry<T>(work: () => Promise<T>, retried = COLLISIONS): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await asUnavailable(work);
     } catch (thrown) {
-      const code = sqlState(thrown);
-      if (code !== "40001" && code !== "40P01") throw thrown;
+      if (!retried.includes(sqlState(thrown) ?? "")) throw thrown;
       if (attempt >= TRIES_MAX) throw new StoreUnavailable("the transaction kept colliding", 1, { cause: thrown });
       await sleep(attempt * 5 + Math.random() * 10);
     }

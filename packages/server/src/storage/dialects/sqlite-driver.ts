@@ -34,6 +34,7 @@ const IOERR = 10;
 const FULL = 13;
 const CANTOPEN = 14;
 /** Extended ones. */
+const CONSTRAINT_FOREIGNKEY = 787;
 const CONSTRAINT_PRIMARYKEY = 1555;
 const CONSTRAINT_UNIQUE = 2067;
 
@@ -51,6 +52,10 @@ export function isSqliteUniqueViolation(error: unknown): boolean {
   return [CONSTRAINT_UNIQUE, CONSTRAINT_PRIMARYKEY].includes(resultCode(error));
 }
 
+export function isSqliteForeignKeyViolation(error: unknown): boolean {
+  return resultCode(error) === CONSTRAINT_FOREIGNKEY;
+}
+
 function primaryCode(error: unknown): number {
   return resultCode(error) & 0xff;
 }
@@ -58,6 +63,7 @@ function primaryCode(error: unknown): number {
 /** The package's `all` and `iterate` throw without the code that `run` and `get` give, so the message has to tell. */
 const CODE_BY_MESSAGE: readonly (readonly [string, number])[] = [
   ["UNIQUE constraint failed", CONSTRAINT_UNIQUE],
+  ["FOREIGN KEY constraint failed", CONSTRAINT_FOREIGNKEY],
   ["is locked", BUSY],
   ["readonly database", READONLY],
   ["disk I/O error", IOERR],

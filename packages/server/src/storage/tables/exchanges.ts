@@ -1,15 +1,17 @@
 import type { ExchangeFacts, IssueVerdict } from "@cambist/protocol";
 import type { Dialect, ExchangeJob, ExchangeVerdict } from "../dialect.ts";
 import { GroupCommit } from "../group-commit.ts";
+import { purgeExpired } from "../purge.ts";
 import type { ExchangeStore } from "../store.ts";
 
 /** `last_used_at` is true to this. */
 const SECRET_TOUCH_MS = 60_000;
 const TOUCHED_SECRETS_MAX = 10_000;
-const PURGE_ROWS_MAX = 1_000;
+/** Exchanges that share a commit. */
+const EXCHANGES_MAX = 256;
 
 export function exchangeStore(dialect: Dialect): ExchangeStore {
-  const group = new GroupCommit<ExchangeJob, ExchangeVerdict>((jobs) => dialect.commitExchanges(jobs));
+  const group = new GroupCommit<ExchangeJob, ExchangeVerdict>((jobs) => dialect.commitExchanges(jobs), EXCHANGES_MAX);
   const touched = new Map<string, number>();
 
   function isTouchDue(facts: Readonly<ExchangeFacts>): boolean {
@@ -26,30 +28,6 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
     async recordRefusal(facts, refusal) {
       await group.submit({ kind: "refusal", facts, refusal, touchSecret: isTouchDue(facts) });
     },
-    async purgeSpent(nowMs) {
-      let purged = 0;
-      for (;;) {
-        const deleted = await dialect.write((db) =>
-          db
-            .deleteFrom("spent_tokens")
-            .where((where) =>
-              where(
-                where.refTuple("partner_id", "spend_key"),
-                "in",
-                where
-                  .selectFrom("spent_tokens")
-                  .select(["partner_id", "spend_key"])
-                  .where("expires_at", "<", nowMs)
-                  .limit(PURGE_ROWS_MAX)
-                  .$asTuple("partner_id", "spend_key"),
-              ),
-            )
-            .executeTakeFirst(),
-        );
-        const count = Number(deleted.numDeletedRows);
-        purged += count;
-        if (count < PURGE_ROWS_MAX) return purged;
-      }
-    },
+    purgeSpent: (nowMs) => purgeExpired(dialect, "spent_tokens", "spend_key", nowMs),
   };
 }

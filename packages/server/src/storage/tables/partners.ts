@@ -1,3 +1,4 @@
+import { PROVISIONING_HOURLY_DEFAULT } from "@cambist/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
@@ -142,12 +143,25 @@ function settingsOf(partner: PartnerSettings): PartnerSettings {
     allowedGrants: partner.allowedGrants,
     allowedScopes: partner.allowedScopes,
     tokenEndpointAuthMethod: partner.tokenEndpointAuthMethod,
+    provisioning: partner.provisioning,
+    homeWorkspaceId: partner.homeWorkspaceId,
+    provisioningHourlyMax: partner.provisioningHourlyMax,
+    billingFeatures: partner.billingFeatures,
   };
 }
 
+/** Settings that a record of an earlier version does not have. */
+const LATER_SETTINGS = {
+  provisioning: "off",
+  homeWorkspaceId: null,
+  provisioningHourlyMax: PROVISIONING_HOURLY_DEFAULT,
+  billingFeatures: null,
+} as const;
+
 function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecret[]): Partner {
   return {
-    ...(JSON.parse(row.settings) as PartnerSettings),
+    ...LATER_SETTINGS,
+    ...(JSON.parse(row.settings) as Omit<PartnerSettings, keyof typeof LATER_SETTINGS>),
     clientId: row.client_id,
     name: row.name,
     status: row.status,

@@ -1,0 +1,69 @@
+import { createHash } from "node:crypto";
+import type { AccountAnswer, AccountStore, AccountWriter, IdempotentRequest } from "../storage/account-store.ts";
+import { Problem, problemAnswer } from "./problem.ts";
+import type { Answer, RawRequest } from "./route.ts";
+
+const KEY_CHARACTERS_MAX = 255;
+
+export interface WriteDeps {
+  readonly accounts: Pick<AccountStore, "write" | "writeOnce" | "findRepeated">;
+  readonly nowMs: () => number;
+}
+
+/**
+ * One write of a partner, in one transaction: the work, and with an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) the answer that a
+ * repetition of it gets for 24 h, be it a success or a refusal of `work`. Input that does not reach the work, and a 503, are not kept.
+ * @throws Problem 400 for a malformed key, 422 for one that came with another request, 409 for one whose answer is erased; and what `work` throws.
+ */
+export async function writeOnce(
+  raw: RawRequest,
+  partnerId: string,
+  deps: WriteDeps,
+  work: (writer: AccountWriter) => Promise<AccountAnswer>,
+): Promise<Answer> {
+  const request = idempotentRequest(raw, partnerId, deps.nowMs());
+  if (request === undefined) return deps.accounts.write(work);
+  const refused = (thrown: unknown) => (thrown instanceof Problem ? problemAnswer(thrown, raw.traceId) : undefined);
+  const outcome = await deps.accounts.writeOnce(request, work, refused);
+  switch (outcome.code) {
+    case "answered":
+      return outcome.answer;
+    case "other_request":
+      throw new Problem(422, "This Idempotency-Key came with another request before; use a new one for each request.", {
+        fields: [{ field: "Idempotency-Key", message: "came with another request before" }],
+      });
+    case "erased":
+      throw new Problem(409, "This request was answered before, and what it was about has been erased; use a new Idempotency-Key.");
+  }
+}
+
+/** Whether {@link writeOnce} would do nothing: what must be done ahead of it need not be. @throws Problem 400 for a malformed key. */
+export async function isRepeated(raw: RawRequest, partnerId: string, deps: WriteDeps): Promise<boolean> {
+  const request = idempotentRequest(raw, partnerId, deps.nowMs());
+  return request !== undefined && (await deps.accounts.findRepeated(request)) !== undefined;
+}
+
+/** The key counts for one partner, method and path; the query and the body, byte by byte, are what it came with. */
+function idempotentRequest(raw: RawRequest, partnerId: string, nowMs: number): IdempotentRequest | undefined {
+  if (raw.idempotencyKey === undefined) return undefined;
+  const [path = "", query = ""] = raw.url.split("?", 2);
+  const name = `${raw.method} ${path}\n${parseKey(raw.idempotencyKey)}`;
+  return { partnerId, key: sha256(name).subarray(0, 16), fingerprint: sha256(`${query}\n${raw.body}`), nowMs };
+}
+
+const BARE = /^[\x21-\x7e]+$/;
+const QUOTED = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/;
+
+/** A string of RFC 8941 §3.3.3, as the draft has it, or the bare key, which is what most clients send. */
+function parseKey(header: string): string {
+  const quoted = QUOTED.exec(header)?.[1]?.replaceAll(/\\(["\\])/g, "$1");
+  const key = quoted ?? header;
+  if (!BARE.test(key) || key.length > KEY_CHARACTERS_MAX) {
+    throw new Problem(400, `Idempotency-Key must be 1 to ${KEY_CHARACTERS_MAX} visible ASCII characters, sent once; a UUID is a good one.`);
+  }
+  return key;
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text, "latin1").digest();
+}
