@@ -91,7 +91,12 @@ const HOSTILE: Readonly<Record<string, string>> = {
 };
 
 /** The contract's table of errors (§1), for what is not 400. */
-const STATUS_OF: Readonly<Record<string, number>> = { invalid_client: 401, temporarily_unavailable: 503, server_error: 500 };
+const STATUS_OF: Readonly<Record<string, number>> = {
+  invalid_client: 401,
+  slow_down: 429,
+  temporarily_unavailable: 503,
+  server_error: 500,
+};
 const STATUS_OF_CODE: Readonly<Partial<Record<RefusalCode, number>>> = { body_too_large: 413, method_not_allowed: 405 };
 
 test("every code has a sample, and every sample is a code", () => {
@@ -136,6 +141,7 @@ describe("on the wire", () => {
     expect(codesOf("unauthorized_client")).toEqual(["grant_not_allowed"]);
     expect(codesOf("unsupported_grant_type")).toEqual(["grant_type_unsupported"]);
     expect(codesOf("invalid_dpop_proof")).toEqual(["dpop_unsupported"]);
+    expect(codesOf("slow_down")).toEqual(["provisioning_quota_exceeded"]);
     expect(codesOf("temporarily_unavailable")).toEqual(["partner_keys_unavailable", "temporarily_unavailable"]);
     expect(codesOf("server_error")).toEqual(["server_error"]);
   });

@@ -105,7 +105,8 @@ describe("validateClaims", () => {
         expect(verdict.ok).toBe(expected);
         if (!verdict.ok) return;
         passed++;
-        expect(verdict.value).toEqual({ subject: claims["sub"], jti: claims["jti"], expiresAtSeconds: claims["exp"] });
+        const times = { issuedAtSeconds: claims["iat"], expiresAtSeconds: claims["exp"] };
+        expect(verdict.value).toEqual({ subject: claims["sub"], jti: claims["jti"], ...times });
       }),
       RUNS,
     );
@@ -162,7 +163,7 @@ describe("validateClaims", () => {
       fc.property(others, known, (unknown, named) => {
         expect(validateClaims(toJsonObject({ ...unknown, ...named, ...right }), RULES)).toEqual({
           ok: true,
-          value: { subject: "u", jti: undefined, expiresAtSeconds: NOW + 300 },
+          value: { subject: "u", jti: undefined, issuedAtSeconds: NOW, expiresAtSeconds: NOW + 300 },
         });
       }),
       { numRuns: 500 },
