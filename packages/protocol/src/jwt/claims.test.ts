@@ -88,5 +88,5 @@ test("P4.20: sub and jti of 1 to 255 characters, none of them a control characte
 
 test("what passes is told: sub, jti, iat and exp without the skew", () => {
   const result = validateClaims(claims({ jti: "j", exp: NOW + 60.5 }), RULES);
-  expect(result).toEqual({ ok: true, value: { subject: "s", jti: "j", issuedAtSeconds: NOW, expiresAtSeconds: NOW + 60.5 } });
+  expect(result).toEqual({ ok: true, value: { subject: "s", jti: "j", issuedAtSeconds: NOW - 100, expiresAtSeconds: NOW + 60.5 } });
 });
