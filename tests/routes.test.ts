@@ -35,6 +35,7 @@ describe("every route", () => {
 
   const PUBLIC = [
     "exchangeToken",
+    "getApiDescription",
     "getErrorPage",
     "getLiveness",
     "getMetrics",

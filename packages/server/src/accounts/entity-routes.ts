@@ -9,6 +9,7 @@ import {
   entityAnswer,
   type EntityDescription,
   keyOf,
+  ONE_OF_TWO,
   oneOfTwoIds,
   orProblem,
   refusalProblem,
@@ -29,6 +30,7 @@ function getRoute<K extends EntityKind>(entity: EntityDescription<K>, { accounts
     auth: AUTH,
     docs: {
       summary: `Get ${entity.name}`,
+      description: ONE_OF_TWO,
       tag: "accounts",
       answers: { 200: answerDocs(entity, "Found."), 404: { description: `There is no such ${entity.kind}, or it is another partner's.` } },
     },
@@ -40,6 +42,8 @@ function getRoute<K extends EntityKind>(entity: EntityDescription<K>, { accounts
     },
   });
 }
+
+const ERASED = ", or the Idempotency-Key is of a request whose entity has been erased since";
 
 interface Entitled {
   readonly entitlements?: readonly Entitlement[] | null;
@@ -59,7 +63,7 @@ function createRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
       answers: {
         201: answerDocs(entity, "Created."),
         ...(entity.kind === "organization" ? {} : { 404: { description: "There is no such parent, or it is another partner's." } }),
-        409: { description: `${entity.externalId} is taken.` },
+        409: { description: `${entity.externalId} is taken${ERASED}.` },
       },
     },
     conditions: ["idempotency_key"],
@@ -87,12 +91,12 @@ function updateRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
     auth: AUTH,
     docs: {
       summary: `Update ${entity.name}`,
-      description: `What is absent or null stays as it is; entitlements are replaced as a whole. A status of disabled ends the tokens of every user in it at once.`,
+      description: `${ONE_OF_TWO} What is absent or null stays as it is; entitlements are replaced as a whole. A status of disabled ends the tokens of every user in it at once.`,
       tag: "accounts",
       answers: {
         200: answerDocs(entity, "As it is now."),
         404: { description: `There is no such ${entity.kind}, or it is another partner's.` },
-        409: { description: `${entity.externalId} is taken.` },
+        409: { description: `${entity.externalId} is taken${ERASED}.` },
       },
     },
     conditions: ["idempotency_key", "if_match"],

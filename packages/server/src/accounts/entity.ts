@@ -49,6 +49,8 @@ export function describeEntity<K extends EntityKind, C extends z.ZodObject>(
   return description;
 }
 
+export const ONE_OF_TWO = "By exactly one of the two ids.";
+
 /** Exactly one of the two ids, once: with both, a caller who controls one of them could reach the row of the other. */
 export function oneOfTwoIds(
   { id, externalId }: Pick<EntityDescription<EntityKind>, "id" | "externalId">,

@@ -3,7 +3,7 @@ import { isRepeated, writeOnce } from "../http/idempotency.ts";
 import { parseIfMatch } from "../http/if-match.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { AccountRefusal, type EntityKind, type EntityTarget } from "../storage/account-store.ts";
-import { type AccountDeps, AUTH, type EntityDescription, keyOf, oneOfTwoIds, orProblem } from "./entity.ts";
+import { type AccountDeps, AUTH, type EntityDescription, keyOf, ONE_OF_TWO, oneOfTwoIds, orProblem } from "./entity.ts";
 
 const cascade = z.enum(["true", "false"]).optional();
 
@@ -21,12 +21,12 @@ export function deleteRoute<K extends EntityKind>(entity: EntityDescription<K>, 
     auth: AUTH,
     docs: {
       summary: `Delete ${entity.name}`,
-      description: "Erases its personal data for good; its tokens end at once.",
+      description: `${ONE_OF_TWO} Erases its personal data for good; its tokens end at once.`,
       tag: "accounts",
       answers: {
         200: { description: "Erased.", body: z.strictObject({ message: z.string(), success: z.literal(true) }) },
         404: { description: `There is no such ${entity.kind}, or it is another partner's.` },
-        409: { description: isLeaf ? "The Idempotency-Key's answer has been erased." : "It is not empty, and cascade is not true." },
+        ...(isLeaf ? {} : { 409: { description: "It is not empty, and cascade is not true." } }),
       },
     },
     conditions: ["idempotency_key", "if_match"],

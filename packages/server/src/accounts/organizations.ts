@@ -24,16 +24,18 @@ export const ORGANIZATION = describeEntity({
   id: "org_id",
   externalId: "external_org_id",
   member: "org",
-  answer: z.strictObject({
-    org_id: z.uuid(),
-    external_org_id: z.string().nullable(),
-    name: z.string().nullable(),
-    email: z.string().nullable(),
-    phone_number: z.string().nullable(),
-    support_email: z.string().nullable(),
-    org_type: z.string().nullable(),
-    ...commonMembers,
-  }),
+  answer: z
+    .strictObject({
+      org_id: z.uuid(),
+      external_org_id: z.string().nullable(),
+      name: z.string().nullable(),
+      email: z.string().nullable(),
+      phone_number: z.string().nullable(),
+      support_email: z.string().nullable(),
+      org_type: z.string().nullable(),
+      ...commonMembers,
+    })
+    .meta({ id: "Organization" }),
   createBody: z.strictObject(fields),
   updateBody: z.strictObject({ ...fields, status }),
   newEntity: (body) => ({

@@ -14,15 +14,17 @@ export const USER = describeEntity({
   id: "user_id",
   externalId: "external_user_id",
   member: "user",
-  answer: z.strictObject({
-    user_id: z.uuid(),
-    external_user_id: z.string().nullable(),
-    workspace_id: z.uuid(),
-    org_id: z.uuid(),
-    email: z.string().nullable(),
-    name: z.string().nullable(),
-    ...commonMembers,
-  }),
+  answer: z
+    .strictObject({
+      user_id: z.uuid(),
+      external_user_id: z.string().nullable(),
+      workspace_id: z.uuid(),
+      org_id: z.uuid(),
+      email: z.string().nullable(),
+      name: z.string().nullable(),
+      ...commonMembers,
+    })
+    .meta({ id: "User" }),
   createBody: z.strictObject({ workspace_id: ownId, ...fields }),
   updateBody: z.strictObject({ ...fields, status }),
   newEntity: (body) => ({

@@ -14,13 +14,15 @@ export const WORKSPACE = describeEntity({
   id: "workspace_id",
   externalId: "external_workspace_id",
   member: "workspace",
-  answer: z.strictObject({
-    workspace_id: z.uuid(),
-    external_workspace_id: z.string().nullable(),
-    org_id: z.uuid(),
-    name: z.string().nullable(),
-    ...commonMembers,
-  }),
+  answer: z
+    .strictObject({
+      workspace_id: z.uuid(),
+      external_workspace_id: z.string().nullable(),
+      org_id: z.uuid(),
+      name: z.string().nullable(),
+      ...commonMembers,
+    })
+    .meta({ id: "Workspace" }),
   createBody: z.strictObject({ org_id: ownId, ...fields }),
   updateBody: z.strictObject({ ...fields, status }),
   newEntity: (body) => ({

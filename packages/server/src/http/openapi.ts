@@ -42,7 +42,7 @@ const VERSION = "0.1.0";
 
 const DESCRIPTION =
   "Token exchange, accounts and administration. Errors are problem details (RFC 9457); those of the token endpoint are OAuth errors (RFC 6749 §5.2). " +
-  "Any operation may also answer 500. A method that a path does not have is answered with 405 and `Allow`; GET has HEAD beside it.";
+  "Any operation may also answer 400 to a malformed request line, 413 or 415 to a body that it does not take, and 500. A method that a path does not have is answered with 405 and `Allow`; GET has HEAD beside it.";
 
 const TAGS: Readonly<Record<Route["docs"]["tag"], string>> = {
   token: "Tokens for partners' users and for partners themselves.",

@@ -60,8 +60,8 @@ export interface RouteDocs {
   /** Of a body that is a form, which the handler reads itself. */
   readonly form?: z.ZodType;
   /**
-   * The answers that the route's own handler gives, by status. What follows from `auth`, the schemas, the body and the store (400, 401, 403, 413, 415,
-   * 422, 503) adds itself.
+   * The answers that the route's own handler gives, by status. What follows from `auth`, the schemas, the body and the store (400, 401, 403, 412, 413,
+   * 415, 422, 503) adds itself.
    */
   readonly answers: Readonly<Record<number, AnswerDocs>>;
 }
