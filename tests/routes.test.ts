@@ -58,6 +58,7 @@ describe("every route", () => {
       const none = await send(server, route.method, path);
       expect(none.status, route.operationId).toBe(401);
       expect(none.headers.get("www-authenticate"), route.operationId).toBe('Bearer realm="cambist"');
+      expect(none.headers.get("cache-control"), route.operationId).toBe("no-store");
       const wrong = { operator: ["service_account", "user", "analytics"], service_account: ["operator", "user", "analytics"] }[
         route.auth.kind as "operator" | "service_account"
       ];
@@ -72,6 +73,17 @@ describe("every route", () => {
           `${route.operationId} ${header.slice(0, 20)}`,
         ).toBe(401);
       }
+    }
+  });
+
+  test("keeps its answers out of caches, but for what is published", async () => {
+    const published = ["getApiDescription", "getErrorPage", "getServerMetadata", "getSigningKeys", "listErrorPages"];
+    for (const route of server.app.routes.filter(({ method }) => method === "GET")) {
+      const path = route.operationId === "getErrorPage" ? "/docs/errors/scope_empty" : route.path.replaceAll(/:\w+/g, "x");
+      const token = tokens[route.auth.kind as "operator" | "service_account"] ?? "";
+      const reply = await (token === "" ? send(server, "GET", path) : call(server, "GET", path, token));
+      const kept = published.includes(route.operationId) ? "public, max-age=300" : "no-store";
+      expect(reply.headers.get("cache-control"), route.operationId).toBe(kept);
     }
   });
 

@@ -7,7 +7,6 @@ import { type AdminDeps, partnerAbsent } from "./partner-record.ts";
 import { clientIdParams } from "./partners.ts";
 
 const OPERATOR = { kind: "operator" } as const;
-const NO_STORE = { "cache-control": "no-store" };
 
 const nullableTime = z.iso.datetime().nullable();
 const keyView = z.strictObject({
@@ -52,7 +51,7 @@ export function partnerKeyRoutes(deps: AdminDeps): Route[] {
       params: clientIdParams,
       handle: async ({ params }) => ({
         status: 200,
-        headers: NO_STORE,
+
         body: await keyReport(await requirePartner(params.client_id, deps), deps),
       }),
     }),
@@ -71,7 +70,7 @@ export function partnerKeyRoutes(deps: AdminDeps): Route[] {
       async handle({ params }) {
         const partner = await requirePartner(params.client_id, deps);
         await deps.partnerKeys.refresh(partner);
-        return { status: 200, headers: NO_STORE, body: await keyReport(partner, deps) };
+        return { status: 200, body: await keyReport(partner, deps) };
       },
     }),
   ];

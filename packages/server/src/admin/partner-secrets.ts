@@ -57,7 +57,7 @@ export function partnerSecretRoutes({ partners, masterKeys, nowMs, log }: AdminD
         if (added === "absent") throw partnerAbsent();
         if (added === "too_many") throw new Problem(409, `The partner has ${SECRETS_MAX} secrets; remove one first.`);
         log.info("partner secret added", { client_id: params.client_id, secret_id: secretId });
-        return { status: 201, headers: { "cache-control": "no-store" }, body: { secret_id: secretId, client_secret: clientSecret } };
+        return { status: 201, body: { secret_id: secretId, client_secret: clientSecret } };
       },
     }),
     defineRoute({

@@ -9,8 +9,6 @@ import { type AdminDeps, createPartner, partnerAbsent, updatePartner } from "./p
 const PAGE_LIMIT_MAX = 200;
 const PAGE_LIMIT_DEFAULT = 50;
 const OPERATOR = { kind: "operator" } as const;
-/** Holds a secret, or may: never in a cache. */
-const NO_STORE = { "cache-control": "no-store" };
 
 /** What is not one of our ids names nothing: a 404 like any other absent id. */
 export const clientIdParams = z.object({ client_id: z.string().transform((id) => (isClientId(id) ? id : "")) });
@@ -38,7 +36,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
           client_secret: clientSecret ?? null,
           token_endpoint: `${deps.issuer}/oauth2/token`,
         };
-        return { status: 201, headers: NO_STORE, body: answer };
+        return { status: 201, body: answer };
       },
     }),
     defineRoute({
@@ -50,7 +48,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       query: listQuery,
       async handle({ query }) {
         const page = await partners.list({ after: query.cursor, limit: query.limit });
-        return { status: 200, headers: NO_STORE, body: { partners: page.items.map(partnerView), next_cursor: page.next ?? null } };
+        return { status: 200, body: { partners: page.items.map(partnerView), next_cursor: page.next ?? null } };
       },
     }),
     defineRoute({
@@ -64,7 +62,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
         const partner = await partners.find(params.client_id);
         if (partner === undefined) throw partnerAbsent();
         const secrets = await partners.listSecrets(params.client_id);
-        return { status: 200, headers: NO_STORE, body: { partner: { ...partnerView(partner), secrets: secrets.map(secretView) } } };
+        return { status: 200, body: { partner: { ...partnerView(partner), secrets: secrets.map(secretView) } } };
       },
     }),
     defineRoute({
@@ -76,7 +74,7 @@ export function partnerRoutes(deps: AdminDeps): Route[] {
       params: clientIdParams,
       body: updatePartnerBody,
       async handle({ params, body }) {
-        return { status: 200, headers: NO_STORE, body: { partner: partnerView(await updatePartner(params.client_id, body, deps)) } };
+        return { status: 200, body: { partner: partnerView(await updatePartner(params.client_id, body, deps)) } };
       },
     }),
   ];

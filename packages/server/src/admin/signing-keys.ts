@@ -36,7 +36,7 @@ export function signingKeyRoutes({ signingKeys, keyring }: AdminDeps): Route[] {
           signs: key.kid === signs,
           created_at: new Date(key.createdAtMs).toISOString(),
         }));
-        return { status: 200, headers: { "cache-control": "no-store" }, body: { keys } };
+        return { status: 200, body: { keys } };
       },
     }),
   ];

@@ -10,7 +10,6 @@ export interface HealthDeps {
 }
 
 const PING_MS_MAX = 1_000;
-const NO_STORE = { "cache-control": "no-store" };
 
 /** For whoever keeps the process alive, routes to it and watches it. */
 export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[] {
@@ -25,7 +24,7 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
         tag: "operation",
         answers: { 200: { description: "The process lives.", body: statusBody("alive") } },
       },
-      handle: () => ({ status: 200, headers: NO_STORE, body: { status: "alive" } }),
+      handle: () => ({ status: 200, body: { status: "alive" } }),
     }),
     defineRoute({
       operationId: "getReadiness",
@@ -41,11 +40,9 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
         },
       },
       async handle() {
-        if (isStopping()) return { status: 503, headers: NO_STORE, body: { status: "stopping" } };
+        if (isStopping()) return { status: 503, body: { status: "stopping" } };
         const answers = await answersInTime(store.ping());
-        return answers
-          ? { status: 200, headers: NO_STORE, body: { status: "ready" } }
-          : { status: 503, headers: NO_STORE, body: { status: "the store does not answer" } };
+        return answers ? { status: 200, body: { status: "ready" } } : { status: 503, body: { status: "the store does not answer" } };
       },
     }),
     defineRoute({
@@ -60,7 +57,7 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
       },
       async handle() {
         const { contentType, text } = await metrics.render();
-        return { status: 200, headers: { ...NO_STORE, "content-type": contentType }, body: text };
+        return { status: 200, headers: { "content-type": contentType }, body: text };
       },
     }),
   ];

@@ -26,7 +26,7 @@ export class Problem extends Error {
 export function problemAnswer(problem: Problem, traceId: string): Answer {
   return {
     status: problem.status,
-    headers: { ...problem.headers, "content-type": "application/problem+json", "cache-control": "no-store" },
+    headers: { ...problem.headers, "content-type": "application/problem+json" },
     body: {
       type: "about:blank",
       title: STATUS_CODES[problem.status] ?? "Error",

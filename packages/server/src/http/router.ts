@@ -191,7 +191,8 @@ function frameworkCode(error: unknown): string | undefined {
 }
 
 function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {
-  reply.code(answer.status).header("x-content-type-options", "nosniff");
+  // most answers hold a secret or somebody's data: a cache keeps what its route says it may, and nothing else
+  reply.code(answer.status).header("x-content-type-options", "nosniff").header("cache-control", "no-store");
   if (answer.headers) reply.headers(answer.headers);
   if (typeof answer.body === "string") return reply.send(answer.body);
   if (!answer.headers?.["content-type"]) reply.header("content-type", "application/json");

@@ -109,7 +109,7 @@ async function exchangeToken(raw: RawRequest, deps: TokenRouteDeps): Promise<Ans
     if (!result.ok) return refusalAnswer(result.fault, raw, deps, facts.partnerId);
     deps.metrics.countExchange("granted", "");
     deps.log.debug("exchange granted", { trace_id: raw.traceId, client_id: facts.clientId, subject: facts.subject });
-    return { status: 200, headers: NO_STORE, body: result.value };
+    return { status: 200, headers: PRAGMA, body: result.value };
   } catch (thrown) {
     deps.log.error("exchange failed", { trace_id: raw.traceId, error: thrown });
     return refusalAnswer({ code: "server_error" }, raw, deps);
@@ -138,8 +138,8 @@ function unreadRefusal(raw: RawRequest, why: Unread): Refusal {
   }
 }
 
-/** RFC 6749 §5.1: neither a token nor a refusal of one is kept by a cache. */
-const NO_STORE = { "cache-control": "no-store", pragma: "no-cache" };
+/** RFC 6749 §5.1, beside the `no-store` that every answer has. */
+const PRAGMA = { pragma: "no-cache" };
 
 function refusalAnswer(refusal: Refusal, raw: RawRequest, deps: TokenRouteDeps, partnerId?: string): Answer {
   const wire = refusalToWire(refusal);
@@ -154,7 +154,7 @@ function refusalAnswer(refusal: Refusal, raw: RawRequest, deps: TokenRouteDeps, 
   return {
     status: wire.status,
     headers: {
-      ...NO_STORE,
+      ...PRAGMA,
       ...(wire.status === 401 && raw.authorization.length > 0 ? { "www-authenticate": 'Basic realm="cambist", charset="UTF-8"' } : {}),
       ...("retryAfterSeconds" in refusal ? { "retry-after": String(refusal.retryAfterSeconds) } : {}),
     },
