@@ -19,7 +19,7 @@ import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
 
 /*
- * A6, disabling: P6.7, P6.8, P6.10. Races (P6.9): a6-races.test.ts. Users, workspaces and organizations are disabled in the database, since PATCH on them does not exist yet.
+ * A6, disabling: P6.7, P6.8, P6.10. Races (P6.9): a6-races.test.ts. Live tokens: packages/server/src/http/user-token.test.ts.
  * P6.10 expects 401 where the list says 403: a partner's credential is no operator token at all (RFC 6750 §3.1, invalid_token).
  */
 
@@ -45,17 +45,15 @@ describe.each(DIALECTS)("disabling on %s", (dialect) => {
 
   const nodes = () => [server, second];
 
-  async function setStatus(kind: "user" | "workspace" | "organization", user: TestUser, status: string): Promise<void> {
-    switch (kind) {
-      case "user":
-        await server.database.query("UPDATE users SET status = $1 WHERE user_id = $2", [status, user.userId]);
-        return;
-      case "workspace":
-        await server.database.query("UPDATE workspaces SET status = $1 WHERE workspace_id = $2", [status, user.workspaceId]);
-        return;
-      case "organization":
-        await server.database.query("UPDATE organizations SET status = $1 WHERE org_id = $2", [status, user.orgId]);
-    }
+  async function setStatus(kind: "user" | "workspace" | "organization", user: TestUser, status: string, owner = partner): Promise<void> {
+    const query = {
+      user: `user_id=${user.userId}`,
+      workspace: `workspace_id=${user.workspaceId}`,
+      organization: `org_id=${user.orgId}`,
+    }[kind];
+    const token = await serviceAccountToken(owner);
+    const reply = await call(server, "PATCH", `/v2/account-management/${kind}?${query}`, token, { status });
+    expect(reply.status).toBe(200);
   }
 
   async function setPartnerStatus(own: TestPartner, status: string): Promise<void> {
@@ -83,13 +81,14 @@ describe.each(DIALECTS)("disabling on %s", (dialect) => {
 
   test.each(["suspended", "", "ACTIVE"])("P6.7 400: any status but active counts as disabled: %j", async (status) => {
     const user = await createTestUser(partner);
-    await setStatus("user", user, status);
+    await server.database.query("UPDATE users SET status = $1 WHERE user_id = $2", [status, user.userId]);
     await expectRefusal(server, await exchange(partner, subjectToken(partner, { sub: user.userId })), { code: "subject_disabled" });
   });
 
   test("P6.7 P6.2 400: another partner's disabled user reads like one that never existed", async () => {
-    const user = await createTestUser(await createTestPartner(server, {}, KEY));
-    await setStatus("user", user, "disabled");
+    const owner = await createTestPartner(server, {}, KEY);
+    const user = await createTestUser(owner);
+    await setStatus("user", user, "disabled", owner);
     for (const sub of [user.userId, randomUUID()]) {
       await expectRefusal(server, await exchange(partner, subjectToken(partner, { sub })), { code: "subject_unknown" });
     }

@@ -20,8 +20,7 @@ import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
 
 /*
- * A6, disabling that races exchanges: P6.9. Left out: the end of a disabled user's live tokens ("survives the bound"), which waits for a
- * route that takes a user's token.
+ * A6, disabling that races exchanges: P6.9. That no token which was won in such a race survives: packages/server/src/http/user-token.test.ts.
  */
 
 const USER = "/v2/account-management/user";
@@ -91,7 +90,7 @@ describe.each(DIALECTS)("disabling that races exchanges on %s", (dialect) => {
       const created = await call(server, "PUT", USER, token, { workspace_id: workspaceId });
       const { user_id: userId } = created.json["user"] as { user_id: string };
       const { granted, refused } = await race(round, { sub: userId, from: partner }, async () => {
-        await server.database.query("UPDATE users SET status = 'disabled' WHERE user_id = $1", [userId]);
+        expect((await call(server, "PATCH", `${USER}?user_id=${userId}`, token, { status: "disabled" })).status).toBe(200);
       });
       for (const reply of refused) expect(reply.json["error_uri"]).toMatch(/\/subject_disabled$/);
       counts.granted += granted;

@@ -24,7 +24,7 @@ import { expectRefusal } from "./expect-refusal.ts";
 /*
  * A6, tenants and subjects: P6.1–P6.6, P5.20, P13.3. Scopes (P6.11–P6.15): a6-scope.test.ts. Disabling (P6.7–P6.10): a6-disable.test.ts.
  * aud of the issued token (P6.16): a4-issued-token.test.ts.
- * Left out: the second half of P6.5, a service-account token at a user's route, which waits for the threads API.
+ * The second half of P6.5, a service-account token at a user's route: packages/server/src/http/user-token.test.ts.
  */
 
 const USER = "/v2/account-management/user";

@@ -105,8 +105,8 @@ describe("validateClaims", () => {
         expect(verdict.ok).toBe(expected);
         if (!verdict.ok) return;
         passed++;
-        const times = { issuedAtSeconds: claims["iat"], expiresAtSeconds: claims["exp"] };
-        expect(verdict.value).toEqual({ subject: claims["sub"], jti: claims["jti"], ...times });
+        const told = { issuedAtSeconds: claims["iat"], expiresAtSeconds: claims["exp"] };
+        expect(verdict.value).toEqual({ subject: claims["sub"], jti: claims["jti"], ...told });
       }),
       RUNS,
     );

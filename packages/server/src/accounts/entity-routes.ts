@@ -1,4 +1,3 @@
-import { writeOnce } from "../http/idempotency.ts";
 import { parseIfMatch } from "../http/if-match.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { AccountRefusal, type EntityChange, type EntityKind, type Entitlement } from "../storage/account-store.ts";
@@ -8,14 +7,15 @@ import {
   AUTH,
   entityAnswer,
   type EntityDescription,
+  idOf,
   keyOf,
   ONE_OF_TWO,
   oneOfTwoIds,
-  orProblem,
   refusalProblem,
 } from "./entity.ts";
 import { deleteRoute } from "./erasure.ts";
 import { requireHeldFeatures } from "./fields.ts";
+import { writeAccount } from "./write.ts";
 
 /** Get, create, update and delete, for any kind of entity (contract §5). */
 export function entityRoutes<K extends EntityKind>(entity: EntityDescription<K>, deps: AccountDeps): Route[] {
@@ -68,16 +68,13 @@ function createRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
     },
     conditions: ["idempotency_key"],
     body: entity.createBody,
-    async handle({ body, principal: { partner }, raw }) {
-      requireHeldFeatures(partner, "entitlements", (body as Entitled).entitlements);
-      const answer = await writeOnce(raw, partner.clientId, deps, (writer) =>
-        orProblem(async () => {
-          const stored = await writer.create(entity.kind, partner.clientId, entity.newEntity(body), deps.nowMs());
-          return entityAnswer(entity, 201, "created", stored);
-        }),
-      );
-      deps.log.info("account written", { operation: operationId, client_id: partner.clientId, trace_id: raw.traceId });
-      return answer;
+    async handle(call) {
+      const { partner } = call.principal;
+      requireHeldFeatures(partner, "entitlements", (call.body as Entitled).entitlements);
+      return writeAccount(operationId, call, deps, async (writer) => {
+        const stored = await writer.create(entity.kind, partner.clientId, entity.newEntity(call.body), deps.nowMs());
+        return { answer: entityAnswer(entity, 201, "created", stored), changedId: idOf(entity, stored.entity) };
+      });
     },
   });
 }
@@ -102,22 +99,18 @@ function updateRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
     conditions: ["idempotency_key", "if_match"],
     query: oneOfTwoIds(entity, {}),
     body: entity.updateBody,
-    async handle({ query, body, principal: { partner }, raw }) {
+    async handle(call) {
+      const { query, body, raw } = call;
+      const { partner } = call.principal;
       requireHeldFeatures(partner, "entitlements", (body as Entitled).entitlements);
-      const partnerId = partner.clientId;
-      const target = { partnerId, key: keyOf(entity, query), revisions: parseIfMatch(raw.ifMatch) };
+      const target = { partnerId: partner.clientId, key: keyOf(entity, query), revisions: parseIfMatch(raw.ifMatch) };
       const change = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined));
       const cutOff = entity.kind === "user" && partner.subjectNamespace === "external_user_id";
-      let changed = false;
-      const answer = await writeOnce(raw, partnerId, deps, (writer) =>
-        orProblem(async () => {
-          const stored = await writer.update(entity.kind, target, change as EntityChange<K>, { nowMs: deps.nowMs(), cutOff });
-          ({ changed } = stored);
-          return entityAnswer(entity, 200, changed ? "updated" : "unchanged", stored);
-        }),
-      );
-      if (changed) deps.log.info("account written", { operation: operationId, client_id: partnerId, trace_id: raw.traceId });
-      return answer;
+      return writeAccount(operationId, call, deps, async (writer) => {
+        const stored = await writer.update(entity.kind, target, change as EntityChange<K>, { nowMs: deps.nowMs(), cutOff });
+        const answer = entityAnswer(entity, 200, stored.changed ? "updated" : "unchanged", stored);
+        return { answer, changedId: stored.changed ? idOf(entity, stored.entity) : undefined };
+      });
     },
   });
 }

@@ -6,6 +6,7 @@ import {
   type AccountAnswer,
   AccountRefusal,
   type AccountStore,
+  type Entities,
   type EntityKey,
   type EntityKind,
   type NewEntity,
@@ -78,17 +79,22 @@ export function requireParentId(kind: EntityKind, id: string): string {
   return id;
 }
 
+export function idOf<K extends EntityKind>({ id }: EntityDescription<K>, entity: Entities[K]): string {
+  return (entity as unknown as Record<string, string>)[id] ?? "";
+}
+
 export function entityAnswer<K extends EntityKind>(
-  { member, id, kind }: EntityDescription<K>,
+  description: EntityDescription<K>,
   status: number,
   done: string,
   { entity, revision }: StoredEntity<K>,
 ): AccountAnswer {
+  const { member, kind } = description;
   return {
     status,
     headers: { etag: entityTag(revision) },
     body: { message: `${capitalized(kind)} ${done}`, success: true, [member]: entity },
-    entityId: (entity as unknown as Record<string, string>)[id],
+    entityId: idOf(description, entity),
   };
 }
 
@@ -119,14 +125,5 @@ export function refusalProblem({ kind, code }: AccountRefusal): Problem {
       return new Problem(412, `The ${kind} has changed since; get it again, and send its ETag as If-Match.`);
     case "has_children":
       return new Problem(409, `The ${kind} is not empty; erase what it holds first, or all of it with cascade=true.`);
-  }
-}
-
-/** For a refusal to end the transaction as the answer that it becomes. */
-export async function orProblem<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (thrown) {
-    throw thrown instanceof AccountRefusal ? refusalProblem(thrown) : thrown;
   }
 }

@@ -1,9 +1,10 @@
 import { z } from "zod";
-import { isRepeated, writeOnce } from "../http/idempotency.ts";
+import { isRepeated } from "../http/idempotency.ts";
 import { parseIfMatch } from "../http/if-match.ts";
 import { defineRoute, type Route } from "../http/route.ts";
-import { AccountRefusal, type EntityKind, type EntityTarget } from "../storage/account-store.ts";
-import { type AccountDeps, AUTH, type EntityDescription, keyOf, ONE_OF_TWO, oneOfTwoIds, orProblem } from "./entity.ts";
+import type { EntityKind, EntityTarget } from "../storage/account-store.ts";
+import { type AccountDeps, AUTH, type EntityDescription, idOf, keyOf, ONE_OF_TWO, oneOfTwoIds } from "./entity.ts";
+import { orProblem, writeAccount } from "./write.ts";
 
 const cascade = z.enum(["true", "false"]).optional();
 
@@ -31,30 +32,26 @@ export function deleteRoute<K extends EntityKind>(entity: EntityDescription<K>, 
     },
     conditions: ["idempotency_key", "if_match"],
     query: oneOfTwoIds(entity, isLeaf ? {} : { cascade }),
-    async handle({ query, principal: { partner }, raw }) {
-      const partnerId = partner.clientId;
+    async handle(call) {
+      const { query, raw } = call;
+      const partnerId = call.principal.partner.clientId;
       const target = { partnerId, key: keyOf(entity, query), revisions: parseIfMatch(raw.ifMatch) };
       if (query["cascade"] === "true" && !(await isRepeated(raw, partnerId, deps))) await orProblem(() => eraseBelow(entity, target, deps));
-      const answer = await writeOnce(raw, partnerId, deps, (writer) =>
-        orProblem(async () => {
-          await writer.erase(entity.kind, target);
-          return { status: 200, body: { message: `${entity.name} erased`, success: true } };
-        }),
-      );
-      deps.log.info("account written", { operation: operationId, client_id: partnerId, trace_id: raw.traceId });
-      return answer;
+      return writeAccount(operationId, call, deps, async (writer) => {
+        const changedId = await writer.erase(entity.kind, target);
+        return { answer: { status: 200, body: { message: `${entity.name} erased`, success: true } }, changedId };
+      });
     },
   });
 }
 
-/** The condition is judged before anything is erased, and by {@link AccountWriter.erase} once more. */
+/** Not where {@link AccountWriter.erase} will refuse: it judges the condition once more, and answers. */
 async function eraseBelow<K extends EntityKind>(
-  { kind, id }: EntityDescription<K>,
-  target: EntityTarget,
+  entity: EntityDescription<K>,
+  { partnerId, key, revisions }: EntityTarget,
   { accounts }: AccountDeps,
 ): Promise<void> {
-  const stored = await accounts.find(kind, target.partnerId, target.key);
-  if (stored === undefined) throw new AccountRefusal(kind, "absent");
-  if (target.revisions !== undefined && !target.revisions.includes(stored.revision)) throw new AccountRefusal(kind, "revision_stale");
-  await accounts.eraseBelow(kind, target.partnerId, (stored.entity as unknown as Record<string, string>)[id] ?? "");
+  const stored = await accounts.find(entity.kind, partnerId, key);
+  if (stored === undefined || (revisions !== undefined && !revisions.includes(stored.revision))) return;
+  await accounts.eraseBelow(entity.kind, partnerId, idOf(entity, stored.entity));
 }

@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { writeOnce } from "../http/idempotency.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { newEntityId } from "../ids.ts";
-import { type AccountDeps, AUTH, describeEntity, HOME, orProblem } from "./entity.ts";
+import { type AccountDeps, AUTH, describeEntity, HOME } from "./entity.ts";
 import { entityRoutes } from "./entity-routes.ts";
 import { commonMembers, email, entitlements, externalId, freeText, requireHeldFeatures, status } from "./fields.ts";
 import { WORKSPACE } from "./workspaces.ts";
+import { writeAccount } from "./write.ts";
 
 const fields = {
   external_org_id: externalId,
@@ -89,19 +89,18 @@ function createBothRoute(deps: AccountDeps): Route {
     },
     conditions: ["idempotency_key"],
     body: createBothBody,
-    async handle({ body, principal: { partner }, raw }) {
+    async handle(call) {
+      const { body } = call;
+      const { partner } = call.principal;
       requireHeldFeatures(partner, "org_entitlements", body.org_entitlements);
       requireHeldFeatures(partner, "workspace_entitlements", body.workspace_entitlements);
-      const answer = await writeOnce(raw, partner.clientId, deps, (writer) =>
-        orProblem(async () => {
-          const { entity: org } = await writer.create("organization", partner.clientId, toOrganization(body), deps.nowMs());
-          const { entity: workspace } = await writer.create("workspace", partner.clientId, toWorkspace(body, org.org_id), deps.nowMs());
-          const message = "Organization and workspace created";
-          return { status: 201, body: { message, success: true, org, workspace }, entityId: workspace.workspace_id };
-        }),
-      );
-      deps.log.info("account written", { operation: operationId, client_id: partner.clientId, trace_id: raw.traceId });
-      return answer;
+      return writeAccount(operationId, call, deps, async (writer) => {
+        const { entity: org } = await writer.create("organization", partner.clientId, toOrganization(body), deps.nowMs());
+        const { entity: workspace } = await writer.create("workspace", partner.clientId, toWorkspace(body, org.org_id), deps.nowMs());
+        const { workspace_id: id } = workspace;
+        const message = "Organization and workspace created";
+        return { answer: { status: 201, body: { message, success: true, org, workspace }, entityId: id }, changedId: id };
+      });
     },
   });
 }

@@ -131,8 +131,8 @@ export interface AccountWriter {
     change: EntityChange<K>,
     at: { readonly nowMs: number; readonly cutOff: boolean },
   ): Promise<StoredEntity<K> & { readonly changed: boolean }>;
-  /** Nothing of it is left but its id in recorded exchanges. What lies below it must be erased first. */
-  erase(kind: EntityKind, target: EntityTarget): Promise<void>;
+  /** Nothing of it is left but its id in recorded exchanges. What lies below it must be erased first. Gives its id. */
+  erase(kind: EntityKind, target: EntityTarget): Promise<string>;
 }
 
 /** What tells a repeated write from another one. */

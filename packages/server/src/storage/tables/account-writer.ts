@@ -55,6 +55,7 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations): 
       );
       await orRefuse(deletion, violations.isForeignKeyViolation, refusal);
       await forgetAnswers(db, target.partnerId, [ownId]);
+      return ownId;
     },
   };
 }
