@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeTestKey } from "../../packages/server/src/testing/jwt.ts";
+import { readDemoClient } from "./demo-partner.ts";
 import { freePort, makeDataDir, runCli, type ServerProcess, startServer } from "./spawn.ts";
 
 const key = makeTestKey("ES256", "key-1");
@@ -108,7 +109,15 @@ describe("partner create", () => {
     ];
     options.push("--auth-method", "private_key_jwt", "--allowed-scopes", "thread, analytics", "--allowed-grants", "token-exchange");
     options.push("--allowed-algorithms", "ES256", "--assertion-lifetime-seconds-max", "600", "--clock-skew-seconds", "0");
-    options.push("--access-token-lifetime-seconds", "900", "--json");
+    options.push(
+      "--access-token-lifetime-seconds",
+      "900",
+      "--provisioning-hourly-max",
+      "5",
+      "--billing-features",
+      "reports, search",
+      "--json",
+    );
     const made = await runCli(
       ["partner", "create", "--name", "All", "--jwks-file", "-", ...options],
       env,
@@ -128,6 +137,8 @@ describe("partner create", () => {
         assertion_lifetime_seconds_max: 600,
         clock_skew_seconds: 0,
         access_token_lifetime_seconds: 900,
+        provisioning_hourly_max: 5,
+        billing_features: ["reports", "search"],
       },
     });
     const [taken, two] = await Promise.all([
@@ -189,6 +200,44 @@ describe("partner list, show, update, disable", () => {
     for (const result of [absent, odd])
       expect(result).toMatchObject({ code: 1, stdout: "", stderr: "cambist: There is no such partner.\n" });
     expect(nothing).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("nothing to change") });
+  });
+});
+
+describe("partner update of the settings of accounts", () => {
+  const update = (id: string, ...options: string[]) => json("partner", "update", id, ...options);
+
+  test("users that exchanges make: with a home workspace of the partner, and off again", async () => {
+    const demo = readDemoClient(dataDir.path);
+    const { json: token } = await demo.exchange(server.url, demo.sign(demo.clientId));
+    const made = await fetch(`${server.url}/v2/account-management/organization-and-workspace`, {
+      method: "PUT",
+      headers: { authorization: `Bearer ${String(token["access_token"])}`, "content-type": "application/json" },
+      body: "{}",
+    });
+    const { workspace } = (await made.json()) as { readonly workspace: { readonly workspace_id: string } };
+    const home = ["--home-workspace-id", workspace.workspace_id];
+    const create = ["--subject-namespace", "external_user_id", "--provisioning", "create"];
+    expect(await update(demo.clientId, ...create, ...home, "--provisioning-hourly-max", "7")).toMatchObject({
+      partner: { provisioning: "create", home_workspace_id: workspace.workspace_id, provisioning_hourly_max: 7 },
+    });
+    expect(await update(demo.clientId, "--provisioning", "off", "--subject-namespace", "user_id")).toMatchObject({
+      partner: { provisioning: "off", provisioning_hourly_max: 7 },
+    });
+    const foreign = await cli("partner", "update", await makePartner(), ...create, ...home);
+    expect(foreign).toMatchObject({ code: 1, stderr: expect.stringContaining("home_workspace_id: is not a workspace of this partner") });
+  });
+
+  test("billing features: a list, none by accident, and any again", async () => {
+    const id = await makePartner("--billing-features", "reports");
+    expect(await update(id, "--billing-features", "search,export")).toMatchObject({ partner: { billing_features: ["search", "export"] } });
+    const [empty, both] = await Promise.all([
+      cli("partner", "update", id, "--billing-features", " , "),
+      cli("partner", "update", id, "--billing-features", "reports", "--any-billing-feature"),
+    ]);
+    for (const refused of [empty, both])
+      expect(refused).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("--any-billing-feature") });
+    expect(await json("partner", "show", id)).toMatchObject({ partner: { billing_features: ["search", "export"] } });
+    expect(await update(id, "--any-billing-feature")).toMatchObject({ partner: { billing_features: null } });
   });
 });
 

@@ -214,7 +214,7 @@ export const SUBJECT_TOKEN_FORMS: WireForms<JwtFault | SubjectRefusal> = {
     status: 429,
     error: "slow_down",
     describe: ({ hourlyMax, retryAfterSeconds }) =>
-      `sub is not a user yet, and the ${hourlyMax} users that an hour may make are made; try again in ${retryAfterSeconds} s, or create the user through the API.`,
+      `sub is not a user yet, and this hour's quota of new users (${hourlyMax}) is used up; try again in ${retryAfterSeconds} s, or create the user through the API.`,
     title: "Too many new users in this hour",
     meaning:
       "The partner is set so that an exchange creates a user that does not exist (provisioning), up to a number in each hour. It is reached. Users that exist are not affected.",

@@ -103,8 +103,9 @@ async function requireProvisionable(clientId: string, change: PartnerChange, { p
   }
   if (provisioning === "create" && homeWorkspaceId === null)
     throw invalidField("home_workspace_id", "is missing, and provisioning needs it");
-  if (!change.homeWorkspaceId) return;
-  const home = await accounts.find("workspace", clientId, { id: change.homeWorkspaceId });
+  const isAsked = change.homeWorkspaceId !== undefined || change.provisioning === "create"; // an erased home bars no other change
+  if (homeWorkspaceId === null || !isAsked) return;
+  const home = await accounts.find("workspace", clientId, { id: homeWorkspaceId });
   if (home === undefined) throw invalidField("home_workspace_id", "is not a workspace of this partner");
 }
 

@@ -47,7 +47,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
   addRoutes(app, routes, ports);
   app.setErrorHandler((error, request, reply) => sendAnswer(reply, failureAnswer(error, request, ports)));
   app.setNotFoundHandler((request, reply) => {
-    const missing = new Problem(404, "There is no such endpoint; /docs/errors and the README list what there is.");
+    const missing = new Problem(404, "There is no such endpoint; /openapi.json lists what there is.");
     sendAnswer(reply, problemAnswer(missing, request.id));
   });
   return {

@@ -167,5 +167,10 @@ describe.each(DIALECTS)("users that an exchange makes, on %s", (dialect) => {
     expect((await admin(server, "POST", "/partners", atCreation)).status).toBe(422);
     expect((await update(partner, { provisioning: "create", home_workspace_id: workspaceId })).status).toBe(200);
     expect((await update(partner, { subject_namespace: "user_id" })).status).toBe(422);
+    expect((await update(partner, { provisioning: "off" })).status).toBe(200);
+    const workspace = `/v2/account-management/workspace?workspace_id=${workspaceId}&cascade=true`;
+    expect((await call(server, "DELETE", workspace, await serviceAccountToken(partner))).status).toBe(200);
+    expect((await update(partner, { provisioning: "create" })).status).toBe(422);
+    expect((await update(partner, { name: "Renamed" })).status).toBe(200);
   });
 });

@@ -12,6 +12,7 @@ export async function openSqlite(path: string): Promise<SqliteDatabase> {
   database.exec("PRAGMA journal_mode = WAL");
   database.exec("PRAGMA synchronous = FULL"); // WAL with NORMAL may lose the last commits at a power cut: a spent jti would be accepted again
   database.exec("PRAGMA foreign_keys = ON");
+  database.exec("PRAGMA secure_delete = ON"); // what is erased is overwritten, and not only unlinked
   database.exec(`PRAGMA cache_size = -${CACHE_KIB}`);
   database.exec(`PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
   database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
