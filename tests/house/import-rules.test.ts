@@ -95,7 +95,7 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
         name,
       ) &&
       !(name === "node:net" && path === `${S}keys/public-address.ts`) && // reads addresses, opens nothing
-      !(name === "node:http" && path === `${S}http/problem.ts`), // names of status codes
+      !(name === "node:http" && [`${S}http/problem.ts`, `${S}http/router.ts`].includes(path)), // names of status codes
   },
   {
     name: "another package only through its entry",

@@ -70,8 +70,8 @@ function createRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
     body: entity.createBody,
     async handle(call) {
       const { partner } = call.principal;
-      requireHeldFeatures(partner, "entitlements", (call.body as Entitled).entitlements);
       return writeAccount(operationId, call, deps, async (writer) => {
+        requireHeldFeatures(partner, "entitlements", (call.body as Entitled).entitlements);
         const stored = await writer.create(entity.kind, partner.clientId, entity.newEntity(call.body), deps.nowMs());
         return { answer: entityAnswer(entity, 201, "created", stored), changedId: idOf(entity, stored.entity) };
       });
@@ -102,12 +102,12 @@ function updateRoute<K extends EntityKind>(entity: EntityDescription<K>, deps: A
     async handle(call) {
       const { query, body, raw } = call;
       const { partner } = call.principal;
-      requireHeldFeatures(partner, "entitlements", (body as Entitled).entitlements);
       const target = { partnerId: partner.clientId, key: keyOf(entity, query), revisions: parseIfMatch(raw.ifMatch) };
       const change = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined));
       const cutOff = entity.kind === "user" && partner.subjectNamespace === "external_user_id";
       return writeAccount(operationId, call, deps, async (writer) => {
-        const stored = await writer.update(entity.kind, target, change as EntityChange<K>, { nowMs: deps.nowMs(), cutOff });
+        requireHeldFeatures(partner, "entitlements", (body as Entitled).entitlements);
+        const stored = await writer.update(entity.kind, target, change as EntityChange<K>, { nowMs: deps.nowMs, cutOff });
         const answer = entityAnswer(entity, 200, stored.changed ? "updated" : "unchanged", stored);
         return { answer, changedId: stored.changed ? idOf(entity, stored.entity) : undefined };
       });

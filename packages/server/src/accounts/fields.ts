@@ -10,6 +10,7 @@ const TEXT_CHARACTERS_MAX = 255;
 const ID_CHARACTERS_MAX = 255;
 const EMAIL_CHARACTERS_MAX = 320;
 const ENTITLEMENTS_MAX = 200;
+const ENTITLEMENTS_CHARACTERS_MAX = 16_384;
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
@@ -34,7 +35,15 @@ export const externalId = text(ID_CHARACTERS_MAX)
 
 const entitlement = z.strictObject({ billing_feature_id: text(TEXT_CHARACTERS_MAX).min(1, "is empty") });
 
-export const entitlements = z.array(entitlement).max(ENTITLEMENTS_MAX, `are over ${ENTITLEMENTS_MAX}`).nullish();
+/** Bounded together, too: a page of a list holds those of 200 entities. */
+export const entitlements = z
+  .array(entitlement)
+  .max(ENTITLEMENTS_MAX, `are over ${ENTITLEMENTS_MAX}`)
+  .refine(
+    (list) => JSON.stringify(list).length <= ENTITLEMENTS_CHARACTERS_MAX,
+    `are over ${ENTITLEMENTS_CHARACTERS_MAX} characters of JSON`,
+  )
+  .nullish();
 
 export const status = z.enum(["active", "disabled"]).nullish();
 

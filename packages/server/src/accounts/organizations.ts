@@ -92,9 +92,9 @@ function createBothRoute(deps: AccountDeps): Route {
     async handle(call) {
       const { body } = call;
       const { partner } = call.principal;
-      requireHeldFeatures(partner, "org_entitlements", body.org_entitlements);
-      requireHeldFeatures(partner, "workspace_entitlements", body.workspace_entitlements);
       return writeAccount(operationId, call, deps, async (writer) => {
+        requireHeldFeatures(partner, "org_entitlements", body.org_entitlements);
+        requireHeldFeatures(partner, "workspace_entitlements", body.workspace_entitlements);
         const { entity: org } = await writer.create("organization", partner.clientId, toOrganization(body), deps.nowMs());
         const { entity: workspace } = await writer.create("workspace", partner.clientId, toWorkspace(body, org.org_id), deps.nowMs());
         const { workspace_id: id } = workspace;

@@ -1,4 +1,4 @@
-import { writeOnce } from "../http/idempotency.ts";
+import { type Attempt, writeOnce } from "../http/idempotency.ts";
 import type { Answer, Call, PrincipalOf } from "../http/route.ts";
 import { type AccountAnswer, AccountRefusal, type AccountWriter } from "../storage/account-store.ts";
 import { type AccountDeps, type AUTH, refusalProblem } from "./entity.ts";
@@ -9,27 +9,34 @@ export interface Written {
   readonly changedId: string | undefined;
 }
 
-type AccountCall = Pick<Call<unknown, unknown, unknown, PrincipalOf<typeof AUTH>>, "raw" | "principal">;
+export type AccountCall = Pick<Call<unknown, unknown, unknown, PrincipalOf<typeof AUTH>>, "raw" | "principal">;
 
 /** A write of accounts: once, in one transaction, and on record by its ids. A refusal undoes it. */
 export async function writeAccount(
-  operation: string,
-  { raw, principal: { partner } }: AccountCall,
+  operationId: string,
+  call: AccountCall,
   deps: AccountDeps,
   work: (writer: AccountWriter) => Promise<Written>,
 ): Promise<Answer> {
   let changedId: string | undefined;
-  const answer = await writeOnce(raw, partner.clientId, deps, (writer) =>
+  const attempt = attemptOf(operationId, call);
+  const answer = await writeOnce(attempt, deps, (writer) =>
     orProblem(async () => {
+      changedId = undefined; // of a run before this one, that the database undid
       const written = await work(writer);
       ({ changedId } = written);
       return written.answer;
     }),
   );
   if (changedId !== undefined) {
-    deps.log.info("account changed", { operation, client_id: partner.clientId, entity_id: changedId, trace_id: raw.traceId });
+    const { partnerId, raw } = attempt;
+    deps.log.info("account changed", { operation: operationId, client_id: partnerId, entity_id: changedId, trace_id: raw.traceId });
   }
   return answer;
+}
+
+export function attemptOf(operationId: string, { raw, principal }: AccountCall): Attempt {
+  return { operationId, partnerId: principal.partner.clientId, raw };
 }
 
 /** For a refusal to end the transaction as the answer that it becomes. */

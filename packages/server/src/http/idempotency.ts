@@ -10,20 +10,23 @@ export interface WriteDeps {
   readonly nowMs: () => number;
 }
 
+/** A call of a route that writes. */
+export interface Attempt {
+  readonly operationId: string;
+  readonly partnerId: string;
+  readonly raw: RawRequest;
+}
+
 /**
  * One write of a partner, in one transaction: the work, and with an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) the answer that a
  * repetition of it gets for 24 h, be it a success or a refusal of `work`. Input that does not reach the work, and a 503, are not kept.
  * @throws Problem 400 for a malformed key, 422 for one that came with another request, 409 for one whose answer is erased; and what `work` throws.
  */
-export async function writeOnce(
-  raw: RawRequest,
-  partnerId: string,
-  deps: WriteDeps,
-  work: (writer: AccountWriter) => Promise<AccountAnswer>,
-): Promise<Answer> {
-  const request = idempotentRequest(raw, partnerId, deps.nowMs());
+export async function writeOnce(call: Attempt, deps: WriteDeps, work: (writer: AccountWriter) => Promise<AccountAnswer>): Promise<Answer> {
+  const request = idempotentRequest(call, deps.nowMs());
   if (request === undefined) return deps.accounts.write(work);
-  const refused = (thrown: unknown) => (thrown instanceof Problem ? problemAnswer(thrown, raw.traceId) : undefined);
+  const refused = (thrown: unknown) =>
+    thrown instanceof Problem && thrown.status < 500 ? problemAnswer(thrown, call.raw.traceId) : undefined;
   const outcome = await deps.accounts.writeOnce(request, work, refused);
   switch (outcome.code) {
     case "answered":
@@ -38,17 +41,18 @@ export async function writeOnce(
 }
 
 /** Whether {@link writeOnce} would do nothing: what must be done ahead of it need not be. @throws Problem 400 for a malformed key. */
-export async function isRepeated(raw: RawRequest, partnerId: string, deps: WriteDeps): Promise<boolean> {
-  const request = idempotentRequest(raw, partnerId, deps.nowMs());
+export async function isRepeated(call: Attempt, deps: WriteDeps): Promise<boolean> {
+  const request = idempotentRequest(call, deps.nowMs());
   return request !== undefined && (await deps.accounts.findRepeated(request)) !== undefined;
 }
 
-/** The key counts for one partner, method and path; the query and the body, byte by byte, are what it came with. */
-function idempotentRequest(raw: RawRequest, partnerId: string, nowMs: number): IdempotentRequest | undefined {
+/** The key counts for one partner and operation; the query, the condition and the body, byte by byte, are what it came with. */
+function idempotentRequest({ operationId, partnerId, raw }: Attempt, nowMs: number): IdempotentRequest | undefined {
   if (raw.idempotencyKey === undefined) return undefined;
-  const [path = "", query = ""] = raw.url.split("?", 2);
-  const name = `${raw.method} ${path}\n${parseKey(raw.idempotencyKey)}`;
-  return { partnerId, key: sha256(name).subarray(0, 16), fingerprint: sha256(`${query}\n${raw.body}`), nowMs };
+  const name = `${operationId}\n${parseKey(raw.idempotencyKey)}`;
+  const query = raw.url.includes("?") ? raw.url.slice(raw.url.indexOf("?")) : "";
+  const asked = `${query}\n${raw.ifMatch ?? ""}\n${raw.body}`;
+  return { partnerId, key: sha256(name).subarray(0, 16), fingerprint: sha256(asked), nowMs };
 }
 
 const BARE = /^[\x21-\x7e]+$/;

@@ -8,8 +8,10 @@ const ENTITY_TAG = /^(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"$/;
  */
 export function parseIfMatch(header: string | undefined): readonly string[] | undefined {
   if (header === undefined || header.trim() === "*") return undefined;
-  const tags = header.split(",").map((tag) => ENTITY_TAG.exec(tag.trim())); // no tag of ours has a comma in it
-  if (tags.includes(null)) throw new Problem(400, 'If-Match must be * or the ETag of an answer, in its quotes: If-Match: "…"');
+  const elements = header.split(",").map((element) => element.trim()); // no tag of ours has a comma in it
+  const tags = elements.filter((element) => element !== "").map((element) => ENTITY_TAG.exec(element)); // RFC 9110 §5.6.1.2
+  if (tags.length === 0 || tags.includes(null))
+    throw new Problem(400, 'If-Match must be * or the ETag of an answer, in its quotes: If-Match: "…"');
   return tags.flatMap((tag) => (tag === null || tag[1] !== undefined ? [] : [tag[2] ?? ""]));
 }
 

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from "node:http";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
 import { StoreUnavailable } from "@cambist/protocol";
 import { newTraceId } from "../ids.ts";
@@ -38,6 +39,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
     http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
     forceCloseConnections: "idle",
+    clientErrorHandler: (error, socket) => void socket.end(unreadAnswer(error.code)),
     ...rewriting(ports.basePath),
     frameworkErrors: (error, request, reply) =>
       void sendAnswer(reply as FastifyReply, failureAnswer(error, request as FastifyRequest, ports)),
@@ -63,6 +65,21 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     },
   };
 }
+
+/** What is not HTTP enough to become a request, answered as far as the connection still takes an answer. */
+function unreadAnswer(code: string): string {
+  const [status, detail] = UNREADABLE[code] ?? [400, "The request is not HTTP/1.1."];
+  const { body, headers } = problemAnswer(new Problem(status, detail), newTraceId(Date.now()));
+  const text = JSON.stringify(body);
+  const lines = { ...headers, "content-length": String(Buffer.byteLength(text)), "cache-control": "no-store", connection: "close" };
+  const head = Object.entries(lines).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${head.join("")}\r\n${text}`;
+}
+
+const UNREADABLE: Readonly<Record<string, readonly [status: number, detail: string]>> = {
+  HPE_HEADER_OVERFLOW: [431, `The headers are over ${HEADER_BYTES_MAX} bytes.`],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, "The request did not arrive in time."],
+};
 
 /** An option only where it is needed: it costs every request 3 % of its CPU. */
 function rewriting(basePath: string): object {

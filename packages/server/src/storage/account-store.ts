@@ -129,7 +129,7 @@ export interface AccountWriter {
     kind: K,
     target: EntityTarget,
     change: EntityChange<K>,
-    at: { readonly nowMs: number; readonly cutOff: boolean },
+    at: { readonly nowMs: () => number; readonly cutOff: boolean },
   ): Promise<StoredEntity<K> & { readonly changed: boolean }>;
   /** Nothing of it is left but its id in recorded exchanges. What lies below it must be erased first. Gives its id. */
   erase(kind: EntityKind, target: EntityTarget): Promise<string>;
@@ -181,7 +181,7 @@ export interface AccountStore {
     refused: (thrown: unknown) => AccountAnswer | undefined,
   ): Promise<Repeated>;
   findRepeated(request: IdempotentRequest): Promise<Repeated | undefined>;
-  /** Erases what lies below, in many transactions: interrupted, it has erased a part. */
+  /** Erases what lies below, in many transactions: interrupted, it has erased a part. @throws AccountRefusal where more was made meanwhile. */
   eraseBelow(kind: EntityKind, partnerId: string, id: string): Promise<void>;
   /** Forgets stored answers that have expired. Gives the number. */
   purgeRepeated(nowMs: number): Promise<number>;

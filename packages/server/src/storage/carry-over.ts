@@ -149,7 +149,15 @@ function withdrawAccounts(table: AccountTable, id: string): Step {
   };
 }
 
+/** A late repetition must not make anew what is erased: its key stays used. */
 function forgetAnswersOfErased(files: StoreFiles): void {
+  if (hasColumn(files, "idempotent_requests", "answer")) {
+    const columns = "partner_id, request_key, fingerprint, answer, entity_id, expires_at";
+    files.exec(
+      `INSERT OR REPLACE INTO restored.idempotent_requests (${columns})
+        SELECT ${columns} FROM replaced.idempotent_requests WHERE answer IS NULL AND entity_id IS NOT NULL`,
+    );
+  }
   files.exec(
     `UPDATE restored.idempotent_requests SET answer = NULL WHERE entity_id IS NOT NULL AND (partner_id, entity_id) NOT IN (
       SELECT partner_id, org_id FROM restored.organizations UNION ALL SELECT partner_id, workspace_id FROM restored.workspaces

@@ -45,10 +45,15 @@ export interface SubjectRow {
   readonly organization_cut_off: number;
 }
 
-/** Of `users u`, `workspaces w` and `organizations o`. */
-export const SUBJECT_COLUMNS = `u.user_id, u.status AS user_status, u.cut_off_at AS user_cut_off,
-  w.workspace_id, w.status AS workspace_status, w.cut_off_at AS workspace_cut_off,
+/** Of `workspaces w` and `organizations o`. */
+const HOME_COLUMNS = `w.workspace_id, w.status AS workspace_status, w.cut_off_at AS workspace_cut_off,
   o.org_id, o.status AS organization_status, o.cut_off_at AS organization_cut_off`;
+
+/** Of `users u` and these. */
+export const SUBJECT_COLUMNS = `u.user_id, u.status AS user_status, u.cut_off_at AS user_cut_off, ${HOME_COLUMNS}`;
+
+/** Of a user that is yet to be made. */
+export const PROPOSED_COLUMNS = `'' AS user_id, 'active' AS user_status, 0 AS user_cut_off, ${HOME_COLUMNS}`;
 
 /** A token that is issued in the second of a cut-off would be dead at birth: it waits for the next one. */
 export function subjectVerdict(row: SubjectRow, issuedAtSeconds: number): ExchangeVerdict {

@@ -1,61 +1,45 @@
-import type { IssueRequest } from "@cambist/protocol";
-import { type ExchangeVerdict, SUBJECT_COLUMNS, type SubjectRow, subjectVerdict } from "./dialect.ts";
+import { randomUUID } from "node:crypto";
+import type { IssueRequest, Provisioning } from "@cambist/protocol";
+import { type ExchangeVerdict, type SubjectRow, subjectVerdict } from "./dialect.ts";
 
-/** Users that an exchange makes: what both dialects say alike. `?` stands for a bound value. */
-
-export const UNKNOWN_SUBJECT: ExchangeVerdict = { code: "refused", refusal: { code: "subject_unknown" } };
+/** Users that an exchange makes: what both dialects judge alike. */
 
 const HOUR_MS = 3_600_000;
 
+export const UNKNOWN_SUBJECT: ExchangeVerdict = { code: "refused", refusal: { code: "subject_unknown" } };
+
+/** How many a partner's exchanges have made in the latest hour in which one did. */
 export interface Quota {
   readonly hour: number;
   readonly used: number;
+}
+
+export interface ProvisioningRule extends Provisioning {
+  readonly externalId: string;
+}
+
+/** Undefined where an unknown subject is refused. */
+export function provisioningRule({ principal }: IssueRequest): ProvisioningRule | undefined {
+  if (principal.kind !== "user" || principal.provisioning === undefined) return undefined;
+  return { ...principal.provisioning, externalId: principal.id };
 }
 
 export function hourOf(request: IssueRequest): number {
   return Math.floor(request.facts.atMs / HOUR_MS);
 }
 
-/** A user that is yet to be made, with the flags of all that it will hang on. */
-export const PROPOSED_SQL = `SELECT ${SUBJECT_COLUMNS}
-  FROM (SELECT CAST(? AS text) AS user_id, 'active' AS status, 0 AS cut_off_at, w.partner_id, w.workspace_id
-    FROM workspaces w WHERE w.partner_id = ? AND w.workspace_id = ?) AS u
-  JOIN workspaces w ON w.partner_id = u.partner_id AND w.workspace_id = u.workspace_id
-  JOIN organizations o ON o.partner_id = w.partner_id AND o.org_id = w.org_id`;
-
-export const QUOTA_SQL = "SELECT hour, used FROM provisioning_quotas WHERE partner_id = ?";
-
-/** One row for a partner, of the latest hour: a clock that is behind uses the quota of that hour. Nothing where it is used up. */
-export const USE_QUOTA_SQL = `INSERT INTO provisioning_quotas AS q (partner_id, hour, used) VALUES (?, ?, 1)
-  ON CONFLICT (partner_id) DO UPDATE SET hour = CASE WHEN q.hour < excluded.hour THEN excluded.hour ELSE q.hour END,
-    used = CASE WHEN q.hour < excluded.hour THEN 1 ELSE q.used + 1 END
-  WHERE q.hour < excluded.hour OR q.used < CAST(? AS bigint) RETURNING used`;
-
-/** Nothing comes out of the subject token but the id by which it named the user. */
-export const CREATE_SQL = `INSERT INTO users (partner_id, user_id, external_user_id, workspace_id, org_id, entitlements, status, revision, created_at, updated_at)
-  VALUES (?, ?, ?, ?, ?, '[]', 'active', ?, ?, ?) ON CONFLICT (partner_id, external_user_id) DO NOTHING RETURNING user_id`;
-
-/** Whether the user may be made: a disabled home, or a used up quota, makes none. */
-export function proposalVerdict(row: SubjectRow | undefined, quota: Quota | undefined, request: IssueRequest): ExchangeVerdict {
-  if (row === undefined) return { code: "refused", refusal: { code: "provisioning_home_missing" } };
-  const verdict = subjectVerdict(row, request.issuedAtSeconds);
-  if (verdict.code !== "issued" || quota === undefined || quota.hour < hourOf(request)) return verdict;
-  return quota.used < hourlyMax(request) ? verdict : quotaVerdict(request);
+/** A clock that is behind uses the quota of the hour that another one has begun. */
+export function usedThisHour(quota: Quota | undefined, request: IssueRequest): number {
+  return quota === undefined || quota.hour < hourOf(request) ? 0 : quota.used;
 }
 
-export function quotaVerdict(request: IssueRequest): ExchangeVerdict {
+/** Whether the user may be made: `home` are the flags of all that it would hang on. A disabled home, or a used up quota, makes none. */
+export function proposalVerdict(home: SubjectRow | undefined, used: number, request: IssueRequest): ExchangeVerdict {
+  const rule = provisioningRule(request);
+  if (rule === undefined) return UNKNOWN_SUBJECT;
+  if (home === undefined) return { code: "refused", refusal: { code: "provisioning_home_missing" } };
+  const verdict = subjectVerdict({ ...home, user_id: randomUUID() }, request.issuedAtSeconds);
+  if (verdict.code !== "issued" || used < rule.hourlyMax) return verdict;
   const retryAfterSeconds = Math.ceil(((hourOf(request) + 1) * HOUR_MS - request.facts.atMs) / 1000);
-  return { code: "refused", refusal: { code: "provisioning_quota_exceeded", hourlyMax: hourlyMax(request), retryAfterSeconds } };
-}
-
-/** What a principal with a provisioning rule holds of it. */
-export function provisioningOf({
-  principal,
-}: IssueRequest): { readonly externalId: string; readonly home: string; readonly hourlyMax: number } | undefined {
-  if (principal.kind !== "user" || principal.provisioning === undefined) return undefined;
-  return { externalId: principal.id, home: principal.provisioning.homeWorkspaceId, hourlyMax: principal.provisioning.hourlyMax };
-}
-
-function hourlyMax(request: IssueRequest): number {
-  return provisioningOf(request)?.hourlyMax ?? 0;
+  return { code: "refused", refusal: { code: "provisioning_quota_exceeded", hourlyMax: rule.hourlyMax, retryAfterSeconds } };
 }

@@ -90,7 +90,7 @@ describe.each(DIALECTS)("accounts in the store on %s", (dialect) => {
     const { clientId } = await opened.createPartner();
     const { orgId } = await createHome(store, clientId);
     const before = await store.accounts.find("organization", clientId, { id: orgId });
-    const at = { nowMs: NOW, cutOff: false };
+    const at = { nowMs: () => NOW, cutOff: false };
     const codes = await opened.race((node, caller) =>
       rejection(
         node.accounts.write((writer) =>
@@ -181,7 +181,9 @@ describe.each(DIALECTS)("accounts in the store on %s", (dialect) => {
     ] as const) {
       for (const status of ["disabled", "active"] as const) {
         nowMs += 1000;
-        await store.accounts.write((writer) => writer.update(kind, target(clientId, id), { status }, { nowMs, cutOff: false }));
+        await store.accounts.write((writer) =>
+          writer.update(kind, target(clientId, id), { status }, { nowMs: () => nowMs, cutOff: false }),
+        );
         expect(await live()).toMatchObject({ disabled: status === "disabled" ? kind : undefined, tokensCutOffSeconds: nowMs / 1000 });
       }
     }

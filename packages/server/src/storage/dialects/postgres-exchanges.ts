@@ -9,7 +9,7 @@ import {
   type SubjectRow,
   subjectVerdict,
 } from "../dialect.ts";
-import { createUser, proposeUser, type ReadAgain } from "./postgres-provisioner.ts";
+import { createUsers, type Proposals, proposeUsers } from "./postgres-provisioner.ts";
 import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
 
 /** A round trip costs more than a row: whatever the number of jobs, each step is one statement over arrays. */
@@ -31,26 +31,34 @@ export async function commitExchanges(pool: Pool, jobs: readonly ExchangeJob[]):
   }
 }
 
+type Verdicts = Map<ExchangeJob, ExchangeVerdict>;
+
 async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]> {
   const issues = jobs.filter((job) => job.kind === "issue");
   const versions = await readVersions(connection, issues);
   const subjects = await readSubjects(connection, issues);
-  const verdicts: ExchangeVerdict[] = [];
-  const proposals: number[] = [];
-  for (const [index, job] of jobs.entries()) {
-    const verdict = verdictWithout(job, versions, subjects);
-    verdicts.push(verdict ?? (await proposeUser(connection, job as IssueJob, readAgain(connection, job as IssueJob))));
-    if (verdict === undefined) proposals.push(index);
+  const unknown: IssueJob[] = [];
+  const verdicts: Verdicts = new Map();
+  for (const job of jobs) {
+    const verdict = verdictOf(job, versions, subjects);
+    if (verdict === undefined) unknown.push(job as IssueJob);
+    else verdicts.set(job, verdict);
   }
-  await spendOnce(connection, jobs, verdicts);
-  await createProposed(connection, jobs, { verdicts, proposals });
-  await record(connection, jobs, verdicts);
+  const again = (some: readonly IssueJob[]) => readVerdicts(connection, some);
+  for (const [job, verdict] of await proposeUsers(connection, unknown, again)) verdicts.set(job, verdict);
+  await spendOnce(connection, verdicts);
+  const proposals = new Map(unknown.map((job) => [job, verdicts.get(job) as ExchangeVerdict]));
+  for (const [job, verdict] of await createUsers(connection, proposals, again)) {
+    verdicts.set(job, verdict);
+    if (verdict.code !== "issued") await giveBack(connection, spentRows(job));
+  }
+  await record(connection, verdicts);
   await touchSecrets(connection, jobs);
-  return verdicts;
+  return jobs.map((job) => verdicts.get(job) as ExchangeVerdict);
 }
 
 /** Undefined where the subject is a user that does not exist. */
-function verdictWithout(
+function verdictOf(
   job: ExchangeJob,
   versions: ReadonlyMap<string, number>,
   subjects: ReadonlyMap<string, SubjectRow>,
@@ -63,26 +71,14 @@ function verdictWithout(
   return row === undefined ? undefined : subjectVerdict(row, issuedAtSeconds);
 }
 
-/** In the order of the partners, so that two nodes that wait for each other's quota do not do so in a circle. */
-async function createProposed(
-  connection: PoolClient,
-  jobs: readonly ExchangeJob[],
-  { verdicts, proposals }: { readonly verdicts: ExchangeVerdict[]; readonly proposals: readonly number[] },
-): Promise<void> {
-  const issued = proposals.flatMap((index) => {
-    const [job, verdict] = [jobs[index], verdicts[index]];
-    return job?.kind === "issue" && verdict?.code === "issued" ? [{ index, job, subject: verdict.subject }] : [];
-  });
-  for (const { index, job, subject } of issued.toSorted((a, b) => (subjectKey(a.job) < subjectKey(b.job) ? -1 : 1))) {
-    verdicts[index] = await createUser(connection, job, subject, readAgain(connection, job));
-  }
-}
-
-function readAgain(connection: PoolClient, job: IssueJob): ReadAgain {
-  return async () => {
-    const row = (await readSubjects(connection, [job])).get(subjectKey(job));
-    return row === undefined ? undefined : subjectVerdict(row, job.request.issuedAtSeconds);
-  };
+async function readVerdicts(connection: PoolClient, jobs: readonly IssueJob[]): Promise<Proposals> {
+  const subjects = await readSubjects(connection, jobs);
+  return new Map(
+    jobs.flatMap((job) => {
+      const row = subjects.get(subjectKey(job));
+      return row === undefined ? [] : [[job, subjectVerdict(row, job.request.issuedAtSeconds)] as const];
+    }),
+  );
 }
 
 async function readVersions(connection: PoolClient, issues: readonly IssueJob[]): Promise<Map<string, number>> {
@@ -145,13 +141,9 @@ async function readSubjects(connection: PoolClient, issues: readonly IssueJob[])
  * takes its own out of what was won: of two with one key the first gets it, be they in this batch or on two nodes. What nobody took,
  * for its job was refused before it came to it, is given back.
  */
-async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: ExchangeVerdict[]): Promise<void> {
-  const wanted = new Map<string, SpentRow>();
-  const spenders = jobs.flatMap((job, index) => (job.kind === "issue" && verdicts[index]?.code === "issued" ? [{ job, index }] : []));
-  for (const { job } of spenders) {
-    const partnerId = job.request.client.clientId;
-    for (const spend of job.request.spends) wanted.set(spendName(partnerId, spend.key), { partnerId, ...spend });
-  }
+async function spendOnce(connection: PoolClient, verdicts: Verdicts): Promise<void> {
+  const spenders = [...verdicts].flatMap(([job, verdict]) => (job.kind === "issue" && verdict.code === "issued" ? [job] : []));
+  const wanted = new Map(spenders.flatMap(spentRows).map((row) => [spendName(row.partnerId, row.key), row]));
   if (wanted.size === 0) return;
   const sorted = [...wanted.entries()].toSorted(([left], [right]) => (left < right ? -1 : 1)).map(([, row]) => row);
   const inserted = await connection.query<{ partner_id: string; spend_key: Buffer }>({
@@ -162,9 +154,9 @@ async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], v
     values: [sorted.map((row) => row.partnerId), sorted.map((row) => row.key), sorted.map((row) => row.expiresAtMs)],
   });
   const won = new Set(inserted.rows.map((row) => spendName(row.partner_id, row.spend_key)));
-  for (const { job, index } of spenders) {
+  for (const job of spenders) {
     const replayed = job.request.spends.find((spend) => !won.delete(spendName(job.request.client.clientId, spend.key)));
-    if (replayed !== undefined) verdicts[index] = replayVerdict(replayed);
+    if (replayed !== undefined) verdicts.set(job, replayVerdict(replayed));
   }
   if (won.size > 0)
     await giveBack(
@@ -174,6 +166,10 @@ async function spendOnce(connection: PoolClient, jobs: readonly ExchangeJob[], v
 }
 
 type SpentRow = Pick<Spend, "key" | "expiresAtMs"> & { readonly partnerId: string };
+
+function spentRows({ request }: IssueJob): SpentRow[] {
+  return request.spends.map((spend) => ({ partnerId: request.client.clientId, ...spend }));
+}
 
 async function giveBack(connection: PoolClient, rows: readonly SpentRow[]): Promise<void> {
   await connection.query({
@@ -190,23 +186,22 @@ function spendName(partnerId: string, key: Uint8Array): string {
 const RECORD_SQL = `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")})
 SELECT * FROM unnest(${EXCHANGE_COLUMNS.map((column, index) => `$${index + 1}::${column === "at" ? "bigint" : "text"}[]`).join(", ")})`;
 
-async function record(connection: PoolClient, jobs: readonly ExchangeJob[], verdicts: readonly ExchangeVerdict[]): Promise<void> {
+async function record(connection: PoolClient, verdicts: Verdicts): Promise<void> {
   const rows: ExchangeRow[] = [];
-  for (const [index, job] of jobs.entries()) {
-    const verdict = verdicts[index];
+  for (const [job, verdict] of verdicts) {
     if (job.kind === "refusal") rows.push(exchangeRow(job.facts, job.refusal));
-    else if (verdict?.code === "refused") rows.push(exchangeRow(job.request.facts, verdict.refusal));
-    else if (verdict?.code === "issued") rows.push(exchangeRow(job.request.facts, undefined));
+    else if (verdict.code === "refused") rows.push(exchangeRow(job.request.facts, verdict.refusal));
+    else if (verdict.code === "issued") rows.push(exchangeRow(job.request.facts, undefined));
   }
   if (rows.length === 0) return;
   const columns = EXCHANGE_COLUMNS.map((_, column) => rows.map((row) => row[column]));
   await connection.query({ name: "issue_record", text: RECORD_SQL, values: columns });
 }
 
+/** In one order on all nodes, so that none waits for another in a circle. */
 async function touchSecrets(connection: PoolClient, jobs: readonly ExchangeJob[]): Promise<void> {
-  for (const job of jobs) {
-    if (!job.touchSecret) continue;
-    const facts = job.kind === "issue" ? job.request.facts : job.facts;
+  const touched = jobs.filter((job) => job.touchSecret).map((job) => (job.kind === "issue" ? job.request.facts : job.facts));
+  for (const facts of touched.toSorted((a, b) => ((a.secretId ?? "") < (b.secretId ?? "") ? -1 : 1))) {
     const values = [facts.atMs, facts.partnerId, facts.secretId];
     await connection.query("UPDATE partner_secrets SET last_used_at = $1 WHERE partner_id = $2 AND secret_id = $3", values);
   }

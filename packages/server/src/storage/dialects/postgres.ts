@@ -7,6 +7,8 @@ import type { Schema } from "../schema.ts";
 import { commitExchanges, findSubject } from "./postgres-exchanges.ts";
 
 const CONNECTIONS_MAX = 10;
+/** Of their own for what each request and exchange begins with: account writes that wait for one row must not take their place. */
+const HOT_CONNECTIONS_MAX = 4;
 const CONNECT_MS_MAX = 2_000;
 const STATEMENT_MS_MAX = 5_000;
 const TRIES_MAX = 5;
@@ -18,16 +20,15 @@ const TRIES_MAX = 5;
 export async function postgresDialect(url: string, onLost: (error: Error) => void): Promise<Dialect> {
   const { default: pg } = await import("pg"); // not loaded where the embedded store is used: it would cost every start
   pg.types.setTypeParser(pg.types.builtins.INT8, Number); // our int8 are milliseconds and versions, below 2^53
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: CONNECTIONS_MAX,
-    connectionTimeoutMillis: CONNECT_MS_MAX,
-    query_timeout: STATEMENT_MS_MAX,
-    keepAlive: true,
-  });
-  pool.on("error", onLost);
-  pool.on("connect", (client) => guardConnection(client, onLost));
-  const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+  const openPool = (max: number) => {
+    const connecting = { connectionString: url, connectionTimeoutMillis: CONNECT_MS_MAX, query_timeout: STATEMENT_MS_MAX, keepAlive: true };
+    const opened = new pg.Pool({ ...connecting, max });
+    opened.on("error", onLost);
+    opened.on("connect", (client) => guardConnection(client, onLost));
+    return opened;
+  };
+  const pool = openPool(HOT_CONNECTIONS_MAX);
+  const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool: openPool(CONNECTIONS_MAX) }) });
 
   return {
     name: "postgres",
@@ -47,7 +48,7 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
     commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs), [...COLLISIONS, FOREIGN_KEY_VIOLATION]),
     isUniqueViolation: (error) => sqlState(error) === UNIQUE_VIOLATION,
     isForeignKeyViolation: (error) => sqlState(error) === FOREIGN_KEY_VIOLATION,
-    close: () => db.destroy(),
+    close: () => Promise.all([db.destroy(), pool.end()]).then(() => undefined),
   };
 }
 

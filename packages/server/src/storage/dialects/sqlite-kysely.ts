@@ -4,12 +4,15 @@ import type { SqliteDatabase, SqliteStatement } from "./sqlite-driver.ts";
 
 const STATEMENTS_MAX = 500;
 
+const NOTHING = { reader: false, all: () => [], run: () => ({ changes: 0, lastInsertRowid: 0 }), iterate: () => [].values() };
+
 /** Kysely over the synchronous driver. Statements are prepared once and kept; a transaction takes the write lock at its start. */
 export function kyselyOverSqlite(database: SqliteDatabase): Kysely<Schema> {
   const statements = new Map<string, SqliteStatement>();
   const adapted: KyselySqliteDatabase = {
     close: () => database.close(),
     prepare(text) {
+      if (text === "rollback" && !database.isTransaction) return NOTHING; // a full disk has undone the transaction already
       const sql = text === "begin" ? "begin immediate" : text;
       let statement = statements.get(sql);
       if (statement === undefined) {

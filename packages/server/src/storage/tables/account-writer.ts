@@ -15,8 +15,17 @@ import { forgetAnswers } from "./idempotent-requests.ts";
 
 type Violations = Pick<Dialect, "isUniqueViolation" | "isForeignKeyViolation">;
 
+/** Tokens of an entity that a change has ended. */
+export interface CutOff {
+  readonly kind: EntityKind;
+  readonly partnerId: string;
+  readonly id: string;
+  readonly seconds: number;
+  readonly nowMs: () => number;
+}
+
 /** The writes of accounts within one transaction. Whatever is refused is thrown, and undone with the transaction. */
-export function accountWriter(db: Transaction<Schema>, violations: Violations): AccountWriter {
+export function accountWriter(db: Transaction<Schema>, violations: Violations, cutOffs: CutOff[]): AccountWriter {
   return {
     async create(kind, partnerId, entity, nowMs) {
       const insertion = insert(db, kind, partnerId, { entity, nowMs });
@@ -25,8 +34,9 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations): 
       throw new AccountRefusal(kind, (await hasParent(db, kind, partnerId, entity)) ? "external_id_taken" : "parent_absent");
     },
 
-    async update(kind, target, change, { nowMs, cutOff }) {
+    async update(kind, target, change, { nowMs: clock, cutOff }) {
       const before = await hold(db, kind, target);
+      const nowMs = clock(); // not before the row is held: what is issued while this waits must be cut off too
       const changed = changedColumns(kind, before, change);
       if (Object.keys(changed).length === 0) return { ...toStored(kind, before), changed: false };
       const { id, table, externalId } = TABLES[kind];
@@ -41,6 +51,9 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations): 
       const update = sql<EntityRow>`UPDATE ${sql.table(table)} SET ${sql.join(assignments)}
         WHERE partner_id = ${target.partnerId} AND ${sql.ref(id)} = ${before[id]} RETURNING *`.execute(db);
       const updated = await orRefuse(update, violations.isUniqueViolation, new AccountRefusal(kind, "external_id_taken"));
+      if (cutsOff) {
+        cutOffs.push({ kind, partnerId: target.partnerId, id: before[id] as string, seconds: Math.floor(nowMs / 1000), nowMs: clock });
+      }
       return { ...toStored(kind, updated.rows[0] as EntityRow), changed: true };
     },
 

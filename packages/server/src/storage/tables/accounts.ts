@@ -1,9 +1,17 @@
 import { type Kysely, sql, type Transaction } from "kysely";
-import { AccountRefusal, type AccountStore, type EntityKey, type EntityKind, type LiveUser, type StoredEntity } from "../account-store.ts";
+import {
+  AccountRefusal,
+  type AccountStore,
+  type AccountWriter,
+  type EntityKey,
+  type EntityKind,
+  type LiveUser,
+  type StoredEntity,
+} from "../account-store.ts";
 import { type Dialect, disabledEntity, tokensCutOffSeconds } from "../dialect.ts";
 import { purgeExpired } from "../purge.ts";
 import type { Schema } from "../schema.ts";
-import { accountWriter } from "./account-writer.ts";
+import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
 import { answerOnce, findRepeated, forgetAnswers } from "./idempotent-requests.ts";
@@ -13,15 +21,40 @@ export function accountStore(dialect: Dialect): AccountStore {
     find: (kind, partnerId, key) => dialect.read((db) => findEntity(db, kind, partnerId, key)),
     findLiveUser: (partnerId, userId) => findLiveUser(dialect, partnerId, userId),
     list: (partnerId, filter, page) => dialect.read((db) => listEntities(db, partnerId, filter, page)),
-    write: (work) => dialect.write((db) => work(accountWriter(db, dialect))),
-    writeOnce: (request, work, refused) => dialect.write((db) => answerOnce(db, request, () => work(accountWriter(db, dialect)), refused)),
+    write: (work) => write(dialect, (_db, writer) => work(writer)),
+    writeOnce: (request, work, refused) => write(dialect, (db, writer) => answerOnce(db, request, () => work(writer), refused)),
     findRepeated: (request) => dialect.read((db) => findRepeated(db, request)),
     async eraseBelow(kind, partnerId, id) {
       const below = ({ organization: ["user", "workspace"], workspace: ["user"], user: [] } as const)[kind];
-      for (const child of below) await eraseChildren(dialect, child, partnerId, { kind, id });
+      try {
+        for (const child of below) await eraseChildren(dialect, child, partnerId, { kind, id });
+      } catch (thrown) {
+        throw dialect.isForeignKeyViolation(thrown) ? new AccountRefusal(kind, "has_children") : thrown;
+      }
     },
     purgeRepeated: (nowMs) => purgeExpired(dialect, "idempotent_requests", "request_key", nowMs),
   };
+}
+
+/**
+ * What is issued between the reading of the clock and the commit belongs to the time before the change: where it fell into a later second than the
+ * cut-off's, that is raised.
+ */
+async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer: AccountWriter) => Promise<T>): Promise<T> {
+  let cutOffs: CutOff[] = [];
+  const result = await dialect.write((db) => {
+    cutOffs = [];
+    return work(db, accountWriter(db, dialect, cutOffs));
+  });
+  for (const { kind, partnerId, id, seconds, nowMs } of cutOffs) {
+    const committedSeconds = Math.floor(nowMs() / 1000);
+    if (committedSeconds <= seconds) continue;
+    await dialect.write((db) =>
+      sql`UPDATE ${sql.table(TABLES[kind].table)} SET cut_off_at = ${committedSeconds}
+        WHERE ${whereKey(kind, partnerId, { id })} AND cut_off_at < ${committedSeconds}`.execute(db),
+    );
+  }
+  return result;
 }
 
 async function findEntity<K extends EntityKind>(
@@ -42,7 +75,7 @@ async function findLiveUser(dialect: Dialect, partnerId: string, userId: string)
 }
 
 /** As many as a transaction holds the embedded store's only writer for a moment. */
-const ERASED_AT_ONCE = 500;
+const ERASED_AT_ONCE = 200;
 
 async function eraseChildren(
   dialect: Dialect,
@@ -51,18 +84,14 @@ async function eraseChildren(
   parent: { readonly kind: EntityKind; readonly id: string },
 ): Promise<void> {
   const { table, id } = TABLES[kind];
-  const isChild = sql`partner_id = ${partnerId} AND ${sql.ref(TABLES[parent.kind].id)} = ${parent.id}`;
   const eraseSome = async (db: Transaction<Schema>) => {
-    const deleted = await sql<{ id: string }>`DELETE FROM ${sql.table(table)} WHERE partner_id = ${partnerId} AND ${sql.ref(id)} IN
-      (SELECT ${sql.ref(id)} FROM ${sql.table(table)} WHERE ${isChild} LIMIT ${ERASED_AT_ONCE}) RETURNING ${sql.ref(id)} AS id`.execute(db);
-    const ids = deleted.rows.map((row) => row.id);
-    if (ids.length > 0) await forgetAnswers(db, partnerId, ids);
-    return ids.length;
+    const found = await sql<{ id: string }>`SELECT ${sql.ref(id)} AS id FROM ${sql.table(table)}
+      WHERE partner_id = ${partnerId} AND ${sql.ref(TABLES[parent.kind].id)} = ${parent.id} LIMIT ${ERASED_AT_ONCE}`.execute(db);
+    const ids = found.rows.map((row) => row.id);
+    if (ids.length === 0) return false;
+    await sql`DELETE FROM ${sql.table(table)} WHERE partner_id = ${partnerId} AND ${sql.ref(id)} IN (${sql.join(ids)})`.execute(db);
+    await forgetAnswers(db, partnerId, ids);
+    return true;
   };
-  let erased: number;
-  do {
-    erased = await dialect.write(eraseSome).catch((thrown: unknown) => {
-      throw dialect.isForeignKeyViolation(thrown) ? new AccountRefusal(parent.kind, "has_children") : thrown;
-    });
-  } while (erased === ERASED_AT_ONCE);
+  while (await dialect.write(eraseSome));
 }

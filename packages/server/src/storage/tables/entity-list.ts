@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Kysely, type RawBuilder, sql } from "kysely";
 import type { EntityFilter, EntityKind, EntityPage, EntityPosition, LevelFilter, StoredEntity } from "../account-store.ts";
 import type { Schema } from "../schema.ts";
@@ -48,23 +49,27 @@ export async function listEntities(db: Kysely<Schema>, partnerId: string, filter
       const afterId = after?.parentId === stretch.parentId ? after.id : undefined;
       listed.push(...(await readStretch(db, partnerId, { kind, stretch, afterId, limit: page.limit + 1 - listed.length })));
       if (listed.length > page.limit) return toPage(listed.slice(0, page.limit), listed[page.limit - 1]?.position);
+      await nextTurn(); // the embedded store answers within one turn: many parents would hold up all other requests
     }
   }
   return toPage(listed, undefined);
 }
 
-/** In the order of their code units, here and in {@link listEntities}: no database is asked to sort them. */
+/** Those that there are, in the order of their code units, here and in {@link listEntities}: no database is asked to sort them. */
 async function levelIds(db: Kysely<Schema>, partnerId: string, kind: EntityKind, level: LevelFilter | undefined): Promise<Level> {
   if (level === undefined) return undefined;
   const { table, id, externalId } = TABLES[kind];
-  const named =
-    level.externalIds.length === 0
-      ? []
-      : (
-          await sql<{ id: string }>`SELECT ${sql.ref(id)} AS id FROM ${sql.table(table)}
-            WHERE partner_id = ${partnerId} AND ${sql.ref(externalId)} IN (${sql.join(level.externalIds)})`.execute(db)
-        ).rows.map((row) => row.id);
-  return [...new Set([...level.ids, ...named])].toSorted((a, b) => (a < b ? -1 : 1));
+  const found = new Set<string>();
+  for (const [column, values] of [
+    [id, level.ids],
+    [externalId, level.externalIds],
+  ] as const) {
+    if (values.length === 0) continue;
+    const { rows } = await sql<{ id: string }>`SELECT ${sql.ref(id)} AS id FROM ${sql.table(table)}
+      WHERE partner_id = ${partnerId} AND ${sql.ref(column)} IN (${sql.join(values)})`.execute(db);
+    for (const row of rows) found.add(row.id);
+  }
+  return [...found].toSorted((a, b) => (a < b ? -1 : 1));
 }
 
 /**
