@@ -4,6 +4,8 @@ import { Problem, problemAnswer } from "./problem.ts";
 import type { Answer, RawRequest } from "./route.ts";
 
 const KEY_CHARACTERS_MAX = 255;
+/** What says something about what is stored, and not about the request: the same request may get no other answer later. */
+const KEPT_REFUSALS = [404, 409, 412];
 
 export interface WriteDeps {
   readonly accounts: Pick<AccountStore, "write" | "writeOnce" | "findRepeated">;
@@ -19,14 +21,14 @@ export interface Attempt {
 
 /**
  * One write of a partner, in one transaction: the work, and with an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07) the answer that a
- * repetition of it gets for 24 h, be it a success or a refusal of `work`. Input that does not reach the work, and a 503, are not kept.
+ * repetition of it gets for 24 h, be it a success or a refusal (404, 409, 412). A fault of the input, and a 503, are not kept.
  * @throws Problem 400 for a malformed key, 422 for one that came with another request, 409 for one whose answer is erased; and what `work` throws.
  */
 export async function writeOnce(call: Attempt, deps: WriteDeps, work: (writer: AccountWriter) => Promise<AccountAnswer>): Promise<Answer> {
   const request = idempotentRequest(call, deps.nowMs());
   if (request === undefined) return deps.accounts.write(work);
   const refused = (thrown: unknown) =>
-    thrown instanceof Problem && thrown.status < 500 ? problemAnswer(thrown, call.raw.traceId) : undefined;
+    thrown instanceof Problem && KEPT_REFUSALS.includes(thrown.status) ? problemAnswer(thrown, call.raw.traceId) : undefined;
   const outcome = await deps.accounts.writeOnce(request, work, refused);
   switch (outcome.code) {
     case "answered":

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { routerPorts } from "../app.ts";
-import { DIALECTS } from "../testing/database.ts";
+import { DIALECTS, holdPostgres } from "../testing/database.ts";
 import { decodeJwt } from "../testing/jwt.ts";
 import {
   admin,
@@ -130,6 +131,17 @@ describe.each(DIALECTS)("a user's access token on %s", (dialect) => {
       if (namespace === "user_id") expect((await ask(token)).map((reply) => reply.status)).toEqual([200, 200]);
       else expectDead(await ask(token), /has been ended/);
     }
+  });
+
+  test.runIf(dialect === "postgres")("401: when it was issued while the change of its sub waited for the row", async () => {
+    const { partner, user, forUser, own } = await setUp({ subject_namespace: "external_user_id" });
+    const held = await holdPostgres(server.database, `UPDATE users SET revision = revision WHERE user_id = '${user.userId}'`);
+    const changed = patch(partner, `user?user_id=${user.userId}`, { external_user_id: "eve" }, own);
+    await sleep(1_100);
+    const token = await forUser();
+    await held.release();
+    expect((await changed).status).toBe(200);
+    expectDead(await ask(token), /has been ended/);
   });
 
   test("401: when its partner is disabled", async () => {

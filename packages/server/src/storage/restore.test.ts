@@ -217,6 +217,14 @@ describe("what the replaced store had withdrawn", () => {
     ]);
   });
 
+  test("stays used: the key of a request whose answer has been erased since", async () => {
+    await change(storePath, `INSERT INTO @idempotent_requests VALUES ('${partner.clientId}', x'01', x'02', NULL, 'erased-user', 9e15)`);
+    await restore();
+    expect(await query(storePath, "SELECT answer, entity_id FROM @idempotent_requests")).toEqual([
+      { answer: null, entity_id: "erased-user" },
+    ]);
+  });
+
   test("is not erased where the replaced store does not know the partner", async () => {
     await change(storePath, "DELETE FROM @users", "DELETE FROM @workspaces", "DELETE FROM @organizations");
     await change(storePath, "PRAGMA foreign_keys = OFF", "DELETE FROM @partner_secrets", "DELETE FROM @partners");
