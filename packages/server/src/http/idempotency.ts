@@ -5,7 +5,7 @@ import type { Answer, RawRequest } from "./route.ts";
 
 const KEY_CHARACTERS_MAX = 255;
 /** What says something about what is stored, and not about the request: the same request may get no other answer later. */
-const KEPT_REFUSALS = [404, 409, 412];
+const KEPT_REFUSALS = new Set([404, 409, 412]);
 
 export interface WriteDeps {
   readonly accounts: Pick<AccountStore, "write" | "writeOnce" | "findRepeated">;
@@ -28,7 +28,7 @@ export async function writeOnce(call: Attempt, deps: WriteDeps, work: (writer: A
   const request = idempotentRequest(call, deps.nowMs());
   if (request === undefined) return deps.accounts.write(work);
   const refused = (thrown: unknown) =>
-    thrown instanceof Problem && KEPT_REFUSALS.includes(thrown.status) ? problemAnswer(thrown, call.raw.traceId) : undefined;
+    thrown instanceof Problem && KEPT_REFUSALS.has(thrown.status) ? problemAnswer(thrown, call.raw.traceId) : undefined;
   const outcome = await deps.accounts.writeOnce(request, work, refused);
   switch (outcome.code) {
     case "answered":
