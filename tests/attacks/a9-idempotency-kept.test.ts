@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import {
+  admin,
   exchange,
   type Reply,
   serviceAccountToken,
@@ -69,6 +70,20 @@ describe.each(DIALECTS)("answers that are kept on %s", (dialect) => {
       for (const [reply, status] of refusals) expectProblem(reply, status);
       expect((await ask(second, tenant, request)).status, write.name).toBe(write.status);
     }
+  });
+
+  test("P9.10: a 422 for a billing feature that the partner does not hold is not kept either: once it holds it, the same request is executed", async () => {
+    const own = await openTenant(server, { billing_features: [] });
+    const { id } = await make(server, own, ORGANIZATION);
+    const [named, body] = [[{ billing_feature_id: "gold" }], { entitlements: [{ billing_feature_id: "gold" }] }];
+    const requests: Asked[] = [
+      { method: "PUT", path: ORGANIZATION.path, body },
+      { method: "PUT", path: BOTH, body: { org_entitlements: named, workspace_entitlements: named } },
+      { method: "PATCH", path: `${ORGANIZATION.path}?org_id=${id}`, body },
+    ].map((asked) => keyed(asked, "gold"));
+    for (const request of requests) expectProblem(await ask(server, own, request), 422);
+    await admin(server, "PATCH", `/partners/${own.partner.clientId}`, { billing_features: ["gold"] });
+    for (const request of requests) expect((await ask(second, own, request)).status).toBe(request.method === "PUT" ? 201 : 200);
   });
 
   test("P9.10: an answer is kept for 24 h, on both nodes; then the key is free for any request", async () => {

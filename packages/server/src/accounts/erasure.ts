@@ -1,11 +1,18 @@
 import { z } from "zod";
-import { isRepeated } from "../http/idempotency.ts";
+import { type Attempt, beginOnce } from "../http/idempotency.ts";
 import { parseIfMatch } from "../http/if-match.ts";
 import { Problem } from "../http/problem.ts";
 import { type Answer, defineRoute, type Route } from "../http/route.ts";
-import { AccountRefusal, type EntityChange, type EntityKind, type EntityTarget } from "../storage/account-store.ts";
+import {
+  AccountRefusal,
+  type AccountWriter,
+  type Entities,
+  type EntityChange,
+  type EntityKind,
+  type EntityTarget,
+} from "../storage/account-store.ts";
 import { type AccountDeps, AUTH, type EntityDescription, idOf, keyOf, ONE_OF_TWO, oneOfTwoIds } from "./entity.ts";
-import { attemptOf, writeAccount } from "./write.ts";
+import { attemptOf, orProblem, writeAccount } from "./write.ts";
 
 const cascade = z.enum(["true", "false"]).optional();
 
@@ -33,22 +40,18 @@ export function deleteRoute<K extends EntityKind>(entity: EntityDescription<K>, 
     },
     conditions: ["idempotency_key", "if_match"],
     query: oneOfTwoIds(entity, { cascade }),
-    async handle(call) {
-      const target = {
-        partnerId: call.principal.partner.clientId,
-        key: keyOf(entity, call.query),
-        revisions: parseIfMatch(call.raw.ifMatch),
-      };
-      const isCascade = call.query["cascade"] === "true" && !(await isRepeated(attemptOf(operationId, call), deps));
-      const eraseOne = (one: EntityTarget | AccountRefusal) =>
+    handle(call) {
+      const { partner } = call.principal;
+      const target = { partnerId: partner.clientId, key: keyOf(entity, call.query), revisions: parseIfMatch(call.raw.ifMatch) };
+      const isCascade = call.query["cascade"] === "true";
+      const eraseOne = (one: EntityTarget) =>
         writeAccount(operationId, call, deps, async (writer) => {
-          if (one instanceof AccountRefusal) throw one;
           const changedId = await writer.erase(entity.kind, one).catch((thrown: unknown) => {
             throw isCascade && isFilled(thrown) ? new StillFilling() : thrown;
           });
           return { answer: { status: 200, body: { message: `${entity.name} erased`, success: true } }, changedId };
         });
-      return isCascade ? eraseTree(entity, target, deps, eraseOne) : eraseOne(target);
+      return isCascade ? eraseTree(entity, { target, attempt: attemptOf(operationId, call) }, deps, eraseOne) : eraseOne(target);
     },
   });
 }
@@ -62,17 +65,22 @@ const ROUNDS_MAX = 20;
  */
 async function eraseTree<K extends EntityKind>(
   entity: EntityDescription<K>,
-  target: EntityTarget,
+  { target, attempt }: { readonly target: EntityTarget; readonly attempt: Attempt },
   deps: AccountDeps,
-  eraseOne: (one: EntityTarget | AccountRefusal) => Promise<Answer>,
+  eraseOne: (one: EntityTarget) => Promise<Answer>,
 ): Promise<Answer> {
   const { partnerId } = target;
-  const disabled = await disable(entity, target, deps);
-  if (disabled instanceof AccountRefusal) return eraseOne(disabled);
+  const disabled = { status: "disabled" } as EntityChange<K>;
+  const disable = (writer: AccountWriter) => writer.update(entity.kind, target, disabled, { nowMs: deps.nowMs, cutOff: false });
+  const begun = await beginOnce(attempt, deps, (writer) =>
+    orProblem(async () => idOf(entity, (await disable(writer)).entity as Entities[K])),
+  );
+  if ("answer" in begun) return begun.answer;
+  const { entityId: id } = begun;
   for (let round = 0; round < ROUNDS_MAX; round++) {
     try {
-      await deps.accounts.eraseBelow(entity.kind, partnerId, disabled);
-      return await eraseOne({ partnerId, key: { id: disabled }, revisions: undefined });
+      await deps.accounts.eraseBelow(entity.kind, partnerId, id);
+      return await eraseOne({ partnerId, key: { id }, revisions: undefined });
     } catch (thrown) {
       if (!isFilled(thrown) && !(thrown instanceof StillFilling)) throw thrown;
     }
@@ -80,22 +88,6 @@ async function eraseTree<K extends EntityKind>(
   // not a 409, which would be kept for a repetition: that one goes on
   const headers = { "retry-after": "1" };
   throw new Problem(503, `New entities are made in the ${entity.kind} while it is erased; stop that, and repeat this.`, { headers });
-}
-
-/** Gives its id, or why it cannot be erased. */
-async function disable<K extends EntityKind>(
-  entity: EntityDescription<K>,
-  target: EntityTarget,
-  { accounts, nowMs }: AccountDeps,
-): Promise<string | AccountRefusal> {
-  try {
-    const change = { status: "disabled" } as EntityChange<K>;
-    const stored = await accounts.write((writer) => writer.update(entity.kind, target, change, { nowMs, cutOff: false }));
-    return idOf(entity, stored.entity);
-  } catch (thrown) {
-    if (thrown instanceof AccountRefusal) return thrown;
-    throw thrown;
-  }
 }
 
 /** Undoes the attempt, and is no answer to it. */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { AccountAnswer, AccountStore, AccountWriter, IdempotentRequest } from "../storage/account-store.ts";
+import type { AccountAnswer, AccountStore, AccountWriter, IdempotentRequest, Repeated } from "../storage/account-store.ts";
 import { Problem, problemAnswer } from "./problem.ts";
 import type { Answer, RawRequest } from "./route.ts";
 
@@ -8,7 +8,7 @@ const KEY_CHARACTERS_MAX = 255;
 const KEPT_REFUSALS = new Set([404, 409, 412]);
 
 export interface WriteDeps {
-  readonly accounts: Pick<AccountStore, "write" | "writeOnce" | "findRepeated">;
+  readonly accounts: Pick<AccountStore, "write" | "writeOnce" | "beginOnce">;
   readonly nowMs: () => number;
 }
 
@@ -27,9 +27,30 @@ export interface Attempt {
 export async function writeOnce(call: Attempt, deps: WriteDeps, work: (writer: AccountWriter) => Promise<AccountAnswer>): Promise<Answer> {
   const request = idempotentRequest(call, deps.nowMs());
   if (request === undefined) return deps.accounts.write(work);
-  const refused = (thrown: unknown) =>
-    thrown instanceof Problem && KEPT_REFUSALS.has(thrown.status) ? problemAnswer(thrown, call.raw.traceId) : undefined;
-  const outcome = await deps.accounts.writeOnce(request, work, refused);
+  return toAnswer(await deps.accounts.writeOnce(request, work, keptRefusal(call)));
+}
+
+/**
+ * The first step of a write that takes many transactions; {@link writeOnce} is its last. With it the key is taken: a repetition goes on with the
+ * entity that the step has named, and another request with that key does nothing.
+ * @throws Problem as {@link writeOnce}.
+ */
+export async function beginOnce(
+  call: Attempt,
+  deps: WriteDeps,
+  first: (writer: AccountWriter) => Promise<string>,
+): Promise<{ readonly entityId: string } | { readonly answer: Answer }> {
+  const request = idempotentRequest(call, deps.nowMs());
+  if (request === undefined) return { entityId: await deps.accounts.write(first) };
+  const outcome = await deps.accounts.beginOnce(request, first, keptRefusal(call));
+  return outcome.code === "begun" ? outcome : { answer: toAnswer(outcome) };
+}
+
+function keptRefusal({ raw }: Attempt): (thrown: unknown) => AccountAnswer | undefined {
+  return (thrown) => (thrown instanceof Problem && KEPT_REFUSALS.has(thrown.status) ? problemAnswer(thrown, raw.traceId) : undefined);
+}
+
+function toAnswer(outcome: Repeated): Answer {
   switch (outcome.code) {
     case "answered":
       return outcome.answer;
@@ -39,13 +60,9 @@ export async function writeOnce(call: Attempt, deps: WriteDeps, work: (writer: A
       });
     case "erased":
       throw new Problem(409, "This request was answered before, and what it was about has been erased; use a new Idempotency-Key.");
+    case "begun":
+      throw new Error("a request that has begun is gone on with, and answered");
   }
-}
-
-/** Whether {@link writeOnce} would do nothing: what must be done ahead of it need not be. @throws Problem 400 for a malformed key. */
-export async function isRepeated(call: Attempt, deps: WriteDeps): Promise<boolean> {
-  const request = idempotentRequest(call, deps.nowMs());
-  return request !== undefined && (await deps.accounts.findRepeated(request)) !== undefined;
 }
 
 /** The key counts for one partner and operation; the query, the condition and the body, byte by byte, are what it came with. */

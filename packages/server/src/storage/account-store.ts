@@ -155,6 +155,8 @@ export interface AccountAnswer {
 
 export type Repeated =
   | { readonly code: "answered"; readonly answer: AccountAnswer }
+  /** Its first step is done, on this entity; the others go on from there. */
+  | { readonly code: "begun"; readonly entityId: string }
   /** The key came with another request before. */
   | { readonly code: "other_request" }
   /** It was answered, and what the answer was about has been erased. */
@@ -180,7 +182,15 @@ export interface AccountStore {
     work: (writer: AccountWriter) => Promise<AccountAnswer>,
     refused: (thrown: unknown) => AccountAnswer | undefined,
   ): Promise<Repeated>;
-  findRepeated(request: IdempotentRequest): Promise<Repeated | undefined>;
+  /**
+   * The first of several steps, which gives the entity that the others are about: a repetition goes on from there until {@link writeOnce} has
+   * answered, and another request with the key does nothing.
+   */
+  beginOnce(
+    request: IdempotentRequest,
+    first: (writer: AccountWriter) => Promise<string>,
+    refused: (thrown: unknown) => AccountAnswer | undefined,
+  ): Promise<Repeated>;
   /** Erases what lies below, in many transactions: interrupted, it has erased a part. @throws AccountRefusal where more was made meanwhile. */
   eraseBelow(kind: EntityKind, partnerId: string, id: string): Promise<void>;
   /** Forgets stored answers that have expired. Gives the number. */

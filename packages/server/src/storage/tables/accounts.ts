@@ -14,7 +14,7 @@ import type { Schema } from "../schema.ts";
 import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
-import { answerOnce, findRepeated, forgetAnswers } from "./idempotent-requests.ts";
+import { answerOnce, beginOnce, forgetAnswers } from "./idempotent-requests.ts";
 
 export function accountStore(dialect: Dialect): AccountStore {
   return {
@@ -23,7 +23,7 @@ export function accountStore(dialect: Dialect): AccountStore {
     list: (partnerId, filter, page) => dialect.read((db) => listEntities(db, partnerId, filter, page)),
     write: (work) => write(dialect, (_db, writer) => work(writer)),
     writeOnce: (request, work, refused) => write(dialect, (db, writer) => answerOnce(db, request, () => work(writer), refused)),
-    findRepeated: (request) => dialect.read((db) => findRepeated(db, request)),
+    beginOnce: (request, first, refused) => write(dialect, (db, writer) => beginOnce(db, request, () => first(writer), refused)),
     async eraseBelow(kind, partnerId, id) {
       const below = ({ organization: ["user", "workspace"], workspace: ["user"], user: [] } as const)[kind];
       try {

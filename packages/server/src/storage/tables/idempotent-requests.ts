@@ -1,33 +1,64 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { AccountAnswer, IdempotentRequest, Repeated } from "../account-store.ts";
 import type { Schema } from "../schema.ts";
 
 const KEPT_MS = 24 * 3_600_000;
 
+type Refused = (thrown: unknown) => AccountAnswer | undefined;
+
 /**
- * Runs `work` where this request is the first with its key, in the transaction that also keeps its answer: both or neither. Of several at
- * once, the others wait for the first one's transaction, and find its answer or, where it failed, run.
+ * Runs `work` where this request is the first with its key, or has begun, in the transaction that also keeps its answer: both or neither. Of several
+ * at once, the others wait for the first one's transaction, and find its answer or, where it failed, run.
  */
 export async function answerOnce(
   db: Transaction<Schema>,
   request: IdempotentRequest,
   work: () => Promise<AccountAnswer>,
-  refused: (thrown: unknown) => AccountAnswer | undefined,
+  refused: Refused,
 ): Promise<Repeated> {
-  if (!(await claim(db, request))) return (await findRepeated(db, request)) as Repeated;
+  const found = await claim(db, request);
+  if (found !== undefined && found.code !== "begun") return found;
   const answer = await attempt(db, work, refused);
-  const { entityId, ...kept } = answer;
-  await db
-    .updateTable("idempotent_requests")
-    .set({ answer: JSON.stringify(kept), entity_id: entityId ?? null })
-    .where("partner_id", "=", request.partnerId)
-    .where("request_key", "=", request.key)
-    .execute();
+  await keepAnswer(db, request, answer);
   return { code: "answered", answer };
 }
 
-/** One statement: takes a key that is new, or whose time is over. */
-async function claim(db: Transaction<Schema>, { partnerId, key, fingerprint, nowMs }: IdempotentRequest): Promise<boolean> {
+/** As {@link answerOnce}, for the first step of several: what is kept is what they are about. */
+export async function beginOnce(
+  db: Transaction<Schema>,
+  request: IdempotentRequest,
+  first: () => Promise<string>,
+  refused: Refused,
+): Promise<Repeated> {
+  const found = await claim(db, request);
+  if (found !== undefined) return found;
+  const outcome = await attempt(db, first, refused);
+  if (typeof outcome === "string") {
+    await keep(db, request, BEGUN, outcome);
+    return { code: "begun", entityId: outcome };
+  }
+  await keepAnswer(db, request, outcome);
+  return { code: "answered", answer: outcome };
+}
+
+const BEGUN = JSON.stringify("begun");
+
+function keepAnswer(db: Transaction<Schema>, request: IdempotentRequest, { entityId, ...answer }: AccountAnswer): Promise<void> {
+  return keep(db, request, JSON.stringify(answer), entityId);
+}
+
+async function keep(db: Transaction<Schema>, request: IdempotentRequest, answer: string, entityId: string | undefined): Promise<void> {
+  await db
+    .updateTable("idempotent_requests")
+    .set({ answer, entity_id: entityId ?? null })
+    .where("partner_id", "=", request.partnerId)
+    .where("request_key", "=", request.key)
+    .execute();
+}
+
+/** One statement takes a key that is new, or whose time is over. Otherwise gives what became of the request that has it. */
+async function claim(db: Transaction<Schema>, request: IdempotentRequest): Promise<Repeated | undefined> {
+  const { partnerId, key, fingerprint, nowMs } = request;
   const values = { fingerprint, answer: null, entity_id: null, expires_at: nowMs + KEPT_MS };
   const claimed = await db
     .insertInto("idempotent_requests")
@@ -37,28 +68,21 @@ async function claim(db: Transaction<Schema>, { partnerId, key, fingerprint, now
     )
     .returning("expires_at")
     .execute();
-  return claimed.length > 0;
-}
-
-export async function findRepeated(db: Kysely<Schema>, request: IdempotentRequest): Promise<Repeated | undefined> {
+  if (claimed.length > 0) return undefined;
   const row = await db
     .selectFrom("idempotent_requests")
-    .select(["fingerprint", "answer"])
-    .where("partner_id", "=", request.partnerId)
-    .where("request_key", "=", request.key)
-    .where("expires_at", ">", request.nowMs)
-    .executeTakeFirst();
-  if (row === undefined) return undefined;
-  if (Buffer.compare(row.fingerprint, request.fingerprint) !== 0) return { code: "other_request" };
-  return row.answer === null ? { code: "erased" } : { code: "answered", answer: JSON.parse(row.answer) as AccountAnswer };
+    .select(["fingerprint", "answer", "entity_id"])
+    .where("partner_id", "=", partnerId)
+    .where("request_key", "=", key)
+    .executeTakeFirstOrThrow();
+  if (Buffer.compare(row.fingerprint, fingerprint) !== 0) return { code: "other_request" };
+  if (row.answer === null) return { code: "erased" };
+  if (row.answer === BEGUN) return { code: "begun", entityId: row.entity_id ?? "" };
+  return { code: "answered", answer: JSON.parse(row.answer) as AccountAnswer };
 }
 
 /** What a refused write had begun is undone, and the refusal is kept. */
-async function attempt(
-  db: Transaction<Schema>,
-  work: () => Promise<AccountAnswer>,
-  refused: (thrown: unknown) => AccountAnswer | undefined,
-): Promise<AccountAnswer> {
+async function attempt<T>(db: Transaction<Schema>, work: () => Promise<T>, refused: Refused): Promise<T | AccountAnswer> {
   await sql`SAVEPOINT attempt`.execute(db);
   try {
     const answer = await work();
