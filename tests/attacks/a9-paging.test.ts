@@ -46,7 +46,7 @@ describe.each(DIALECTS)("paging on %s", (dialect) => {
     for (let i = 0; i < 10; i++) organizations.push(await make(server, tenant, ORGANIZATION, { external_org_id: `org-${i}` }));
     for (let i = 0; i < 40; i++)
       workspaces.push(await make(server, tenant, WORKSPACE, { org_id: nth(organizations, i % 10).id, external_workspace_id: `ws-${i}` }));
-    for (const [i, workspace] of workspaces.entries()) await addUsers(server, tenant, workspace, i === 0 ? 150 : i === 1 ? 900 : 236);
+    for (const [i, workspace] of workspaces.entries()) await addUsers(server, tenant, workspace, i === 0 ? 90 : i === 1 ? 420 : 250);
     await addUsers(server, other, await make(server, other, WORKSPACE, { external_workspace_id: "ws-1" }), 300);
     rows = (await rowsOf(server, tenant)) as unknown as Record<string, Entity[]>;
     expect(Object.values(rows).flat().length).toBeGreaterThanOrEqual(ROWS);

@@ -72,8 +72,8 @@ export const WRITES: readonly Write[] = [
       };
     },
   })),
-  ...[ORGANIZATION, WORKSPACE, USER].flatMap((kind) =>
-    ["", " on its ETag"].map((condition): Write => ({
+  ...[[ORGANIZATION, ""] as const, [ORGANIZATION, " on its ETag"] as const, [WORKSPACE, ""] as const, [USER, " on its ETag"] as const].map(
+    ([kind, condition]): Write => ({
       name: `delete ${kind.kind} with all below${condition}`,
       status: 200,
       async prepare(server, tenant) {
@@ -92,7 +92,7 @@ export const WRITES: readonly Write[] = [
         ];
         return { asked: remove(nth(ids, 0), true), others };
       },
-    })),
+    }),
   ),
 ];
 

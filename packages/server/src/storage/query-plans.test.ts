@@ -192,7 +192,7 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
     }
   });
 
-  test("writeOnce, findRepeated and purgeRepeated", async () => {
+  test("writeOnce and purgeRepeated", async () => {
     const request = { partnerId, key: randomBytes(16), fingerprint: randomBytes(32), nowMs: NOW };
     const once = () =>
       store.accounts.writeOnce(
@@ -205,7 +205,6 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
       );
     await expectIndexed(3, once);
     await expectIndexed(2, async () => expect(await once()).toMatchObject({ code: "answered" }));
-    await expectIndexed(1, async () => expect(await store.accounts.findRepeated(request)).toMatchObject({ code: "answered" }));
     await expectIndexed(1, () => store.accounts.purgeRepeated(NOW + 1_500));
   });
 

@@ -148,7 +148,7 @@ async function hasChildren(db: Transaction<Schema>, kind: EntityKind, partnerId:
   const child = ({ organization: "workspace", workspace: "user", user: undefined } as const)[kind];
   if (child === undefined) return false;
   const found = await sql`SELECT 1 FROM ${sql.table(TABLES[child].table)}
-    WHERE partner_id = ${partnerId} AND ${sql.ref(TABLES[kind].id)} = ${id} LIMIT 1`.execute(db);
+    WHERE partner_id = ${partnerId} AND ${sql.ref(TABLES[kind].id)} = ${id} ORDER BY ${sql.ref(TABLES[child].id)} LIMIT 1`.execute(db); // as the index has it
   return found.rows.length > 0;
 }
 

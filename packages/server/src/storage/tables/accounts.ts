@@ -86,7 +86,9 @@ async function eraseChildren(
   const { table, id } = TABLES[kind];
   const eraseSome = async (db: Transaction<Schema>) => {
     const found = await sql<{ id: string }>`SELECT ${sql.ref(id)} AS id FROM ${sql.table(table)}
-      WHERE partner_id = ${partnerId} AND ${sql.ref(TABLES[parent.kind].id)} = ${parent.id} LIMIT ${ERASED_AT_ONCE}`.execute(db);
+      WHERE partner_id = ${partnerId} AND ${sql.ref(TABLES[parent.kind].id)} = ${parent.id} ORDER BY ${sql.ref(id)} LIMIT ${ERASED_AT_ONCE}`.execute(
+      db,
+    );
     const ids = found.rows.map((row) => row.id);
     if (ids.length === 0) return false;
     await sql`DELETE FROM ${sql.table(table)} WHERE partner_id = ${partnerId} AND ${sql.ref(id)} IN (${sql.join(ids)})`.execute(db);
