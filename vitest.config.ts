@@ -13,5 +13,6 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 60_000,
     pool: "forks",
+    maxWorkers: 2, // half of the time is the wait for a database, a disk or a clock
   },
 });

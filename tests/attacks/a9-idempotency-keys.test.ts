@@ -93,7 +93,7 @@ describe.each(DIALECTS)("Idempotency-Key on %s", (dialect) => {
     }
     for (const control of ["\0", "\x01", "\x1b[31m", "\x7f", "\r"]) {
       const reply = await askRaw(create({ name: "Never" }), [`Idempotency-Key: a${control}b`]); // refused by the HTTP parser, as no header at all
-      expect(reply.status).toBe(400);
+      expectProblem(reply, 400);
     }
     expect(await rowsOf(server, tenant)).toEqual(before);
     expect(server.logLines.join("")).not.toContain("[31m");

@@ -47,7 +47,8 @@ export function deleteRoute<K extends EntityKind>(entity: EntityDescription<K>, 
       const eraseOne = (one: EntityTarget) =>
         writeAccount(operationId, call, deps, async (writer) => {
           const changedId = await writer.erase(entity.kind, one).catch((thrown: unknown) => {
-            throw isCascade && isFilled(thrown) ? new StillFilling() : thrown;
+            if (isCascade && isRefusal(thrown, "absent")) return undefined; // what was there at the beginning: another erasure has ended it
+            throw isCascade && isRefusal(thrown, "has_children") ? new StillFilling() : thrown;
           });
           return { answer: { status: 200, body: { message: `${entity.name} erased`, success: true } }, changedId };
         });
@@ -82,7 +83,7 @@ async function eraseTree<K extends EntityKind>(
       await deps.accounts.eraseBelow(entity.kind, partnerId, id);
       return await eraseOne({ partnerId, key: { id }, revisions: undefined });
     } catch (thrown) {
-      if (!isFilled(thrown) && !(thrown instanceof StillFilling)) throw thrown;
+      if (!isRefusal(thrown, "has_children") && !(thrown instanceof StillFilling)) throw thrown;
     }
   }
   // not a 409, which would be kept for a repetition: that one goes on
@@ -93,6 +94,6 @@ async function eraseTree<K extends EntityKind>(
 /** Undoes the attempt, and is no answer to it. */
 class StillFilling extends Error {}
 
-function isFilled(thrown: unknown): boolean {
-  return thrown instanceof AccountRefusal && thrown.code === "has_children";
+function isRefusal(thrown: unknown, code: AccountRefusal["code"]): boolean {
+  return thrown instanceof AccountRefusal && thrown.code === code;
 }

@@ -103,5 +103,6 @@ export async function forgetAnswers(db: Transaction<Schema>, partnerId: string, 
     .set({ answer: null })
     .where("partner_id", "=", partnerId)
     .where("entity_id", "in", entityIds)
+    .where("answer", "<>", BEGUN) // which holds nothing of it, and is gone on with
     .execute();
 }
