@@ -3,14 +3,7 @@ import { type Attempt, beginOnce } from "../http/idempotency.ts";
 import { parseIfMatch } from "../http/if-match.ts";
 import { Problem } from "../http/problem.ts";
 import { type Answer, defineRoute, type Route } from "../http/route.ts";
-import {
-  AccountRefusal,
-  type AccountWriter,
-  type Entities,
-  type EntityChange,
-  type EntityKind,
-  type EntityTarget,
-} from "../storage/account-store.ts";
+import { AccountRefusal, type AccountWriter, type EntityChange, type EntityKind, type EntityTarget } from "../storage/account-store.ts";
 import { type AccountDeps, AUTH, type EntityDescription, idOf, keyOf, ONE_OF_TWO, oneOfTwoIds } from "./entity.ts";
 import { attemptOf, orProblem, writeAccount } from "./write.ts";
 
@@ -73,9 +66,7 @@ async function eraseTree<K extends EntityKind>(
   const { partnerId } = target;
   const disabled = { status: "disabled" } as EntityChange<K>;
   const disable = (writer: AccountWriter) => writer.update(entity.kind, target, disabled, { nowMs: deps.nowMs, cutOff: false });
-  const begun = await beginOnce(attempt, deps, (writer) =>
-    orProblem(async () => idOf(entity, (await disable(writer)).entity as Entities[K])),
-  );
+  const begun = await beginOnce(attempt, deps, (writer) => orProblem(async () => idOf(entity, (await disable(writer)).entity)));
   if ("answer" in begun) return begun.answer;
   const { entityId: id } = begun;
   for (let round = 0; round < ROUNDS_MAX; round++) {
