@@ -115,7 +115,7 @@ describe.each(DIALECTS)("erasures at once on %s", (dialect) => {
       const [orgId, workspaceId] = [String(user.entity["org_id"]), String(user.entity["workspace_id"])];
       const erase = (i: number) => {
         const query = i % 4 === 3 ? `${WORKSPACE.path}?workspace_id=${workspaceId}` : `${ORGANIZATION.path}?org_id=${orgId}`;
-        return ask(node(i), tenant, keyed({ method: "DELETE", path: `${query}&cascade=true` }, `${orgId} ${i}`.replace(" ", "-")));
+        return ask(node(i), tenant, keyed({ method: "DELETE", path: `${query}&cascade=true` }, `${orgId}-${i}`));
       };
       const replies = await Promise.all(Array.from({ length: 12 }, (_, i) => erase(i)));
       expect(await rowsBelow(orgId)).toEqual([0, 0, 0]);

@@ -98,14 +98,15 @@ function subjectKey(job: IssueJob): string {
   return `${namespace} ${job.request.client.clientId} ${id}`;
 }
 
+/** Lookups of one row each: of a plain join the planner, which goes by the average partner, made a walk through all organizations of a large one. */
 const SUBJECTS_SQL = (["user_id", "external_user_id"] as const)
   .map(
     (namespace, index) => `
 SELECT '${namespace} ' || u.partner_id || ' ' || u.${namespace} AS key, ${SUBJECT_COLUMNS}
 FROM unnest($${index * 2 + 1}::text[], $${index * 2 + 2}::text[]) AS wanted (partner_id, id)
-JOIN users u ON u.partner_id = wanted.partner_id AND u.${namespace} = wanted.id
-JOIN workspaces w ON w.partner_id = u.partner_id AND w.workspace_id = u.workspace_id
-JOIN organizations o ON o.partner_id = w.partner_id AND o.org_id = w.org_id`,
+CROSS JOIN LATERAL (SELECT * FROM users WHERE partner_id = wanted.partner_id AND ${namespace} = wanted.id LIMIT 1) u
+CROSS JOIN LATERAL (SELECT * FROM workspaces WHERE partner_id = u.partner_id AND workspace_id = u.workspace_id LIMIT 1) w
+CROSS JOIN LATERAL (SELECT * FROM organizations WHERE partner_id = w.partner_id AND org_id = w.org_id LIMIT 1) o`,
   )
   .join("\nUNION ALL");
 
