@@ -43,7 +43,7 @@ describe.each(DIALECTS)("the account API is what its model is, on %s", (dialect)
     for (const [outcome, count] of own.counts) steps.counts.set(outcome, (steps.counts.get(outcome) ?? 0) + count);
   }
 
-  test(`${STEPS_MIN} steps`, { timeout: 120_000 }, async () => {
+  test(`${STEPS_MIN} steps`, { timeout: 240_000 }, async () => {
     const steps = new Tally();
     await Promise.all(Array.from({ length: LANES }, (_, lane) => runLane(lane, steps))).catch((thrown: unknown) => {
       throw new Error(`FUZZ_SEED=${seedOfRun()} repeats this: ${String(thrown)}`, { cause: thrown });

@@ -63,7 +63,8 @@ export function entityListRoutes({ accounts }: AccountDeps): Route[] {
       async handle({ body: asked, principal: { partner } }) {
         const filter = toFilter(asked);
         const list = listName(partner.clientId, filter);
-        const after = asked.cursor ? parseCursor(asked.cursor, list) : undefined;
+        const { cursor } = asked;
+        const after = cursor === null || cursor === undefined ? undefined : parseCursor(cursor, list);
         const { next, ...entities } = await accounts.list(partner.clientId, filter, { after, limit: asked.limit ?? LIMIT_DEFAULT });
         const nextCursor = next === undefined ? null : toCursor(next, list);
         return { status: 200, body: { message: "Entities found", success: true, ...entities, next_cursor: nextCursor } };
