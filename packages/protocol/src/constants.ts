@@ -1,9 +1,15 @@
 /** Names and bounds of the wire. Units stand last in a name: seconds, bytes, count. */
 
 export const GRANT_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+export const GRANT_CLIENT_CREDENTIALS = "client_credentials";
 
 /** Lets a secret scanner find one that leaked, and us keep it out of logs. */
 export const CLIENT_SECRET_PREFIX = "cambist_secret_";
+
+/** Of an opaque access token: 128 random bits behind it. */
+export const OPAQUE_TOKEN_FORM = /^sk-[0-9a-f]{32}$/;
+/** As the published endpoint says, whatever the partner's JWT access tokens live. */
+export const OPAQUE_TOKEN_LIFETIME_SECONDS = 3600;
 
 /** Of ids that the server makes for clients: no user's external id may look like one. */
 export const CLIENT_ID_FORM = /^(?:prt|rs)_/;
@@ -49,6 +55,9 @@ export const ASSERTION_LIFETIME_SECONDS_DEFAULT = 3600;
 export const ASSERTION_LIFETIME_SECONDS_MIN = 60;
 export const ASSERTION_LIFETIME_SECONDS_MAX = 3600;
 export const ACCESS_TOKEN_LIFETIME_SECONDS_DEFAULT = 3600;
+export const ACCESS_TOKEN_LIFETIME_SECONDS_MAX = 86_400;
+/** Between our own nodes, where our own tokens are checked; a partner's skew is its own setting. */
+export const NODE_CLOCK_SKEW_SECONDS = 5;
 
 /** Users that exchanges may create for a partner in one hour. */
 export const PROVISIONING_HOURLY_DEFAULT = 1000;

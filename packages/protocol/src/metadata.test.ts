@@ -1,28 +1,37 @@
 import { describe, expect, test } from "vitest";
-import { GRANT_TOKEN_EXCHANGE } from "./constants.ts";
+import { GRANT_CLIENT_CREDENTIALS, GRANT_TOKEN_EXCHANGE } from "./constants.ts";
 import { GRANTS } from "./grants/registry.ts";
-import { authorizationServerMetadata } from "./metadata.ts";
+import { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
+import { SCOPES } from "./scope.ts";
 
 const ISSUER = "https://auth.example.com";
-const metadata = authorizationServerMetadata(ISSUER);
+const METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+const ALGORITHMS = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
+const metadata = authorizationServerMetadata(ISSUER, SCOPES);
 
 describe("authorization server metadata (RFC 8414 §2)", () => {
   test("is what it says, member by member", () => {
     expect(metadata).toEqual({
       issuer: ISSUER,
       token_endpoint: `${ISSUER}/oauth2/token`,
+      introspection_endpoint: `${ISSUER}/oauth2/introspect`,
+      revocation_endpoint: `${ISSUER}/oauth2/revoke`,
       jwks_uri: `${ISSUER}/.well-known/jwks.json`,
       scopes_supported: ["thread", "account-management", "analytics"],
       response_types_supported: [],
-      grant_types_supported: [GRANT_TOKEN_EXCHANGE],
-      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "private_key_jwt"],
-      token_endpoint_auth_signing_alg_values_supported: ["RS256", "PS256", "ES256", "ES384", "EdDSA"],
+      grant_types_supported: [GRANT_TOKEN_EXCHANGE, GRANT_CLIENT_CREDENTIALS],
+      token_endpoint_auth_methods_supported: METHODS,
+      token_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
+      introspection_endpoint_auth_methods_supported: METHODS,
+      introspection_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
+      revocation_endpoint_auth_methods_supported: METHODS,
+      revocation_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
       service_documentation: `${ISSUER}/docs/errors`,
     });
   });
 
   test("names its issuer character by character, as a client compares it (§3.3)", () => {
-    expect(authorizationServerMetadata("http://localhost:8080")["issuer"]).toBe("http://localhost:8080");
+    expect(authorizationServerMetadata("http://localhost:8080", SCOPES)["issuer"]).toBe("http://localhost:8080");
   });
 
   test("offers every grant of the registry, and no other", () => {
@@ -45,5 +54,15 @@ describe("authorization server metadata (RFC 8414 §2)", () => {
 
   test("survives JSON: nothing in it is undefined", () => {
     expect(JSON.parse(JSON.stringify(metadata))).toStrictEqual({ ...metadata });
+  });
+});
+
+test("protected resource metadata (RFC 9728 §2) is what it says, member by member", () => {
+  expect(protectedResourceMetadata(ISSUER, `${ISSUER}/v2`, ["thread"])).toEqual({
+    resource: `${ISSUER}/v2`,
+    authorization_servers: [ISSUER],
+    scopes_supported: ["thread"],
+    bearer_methods_supported: ["header"],
+    resource_documentation: `${ISSUER}/openapi.json`,
   });
 });

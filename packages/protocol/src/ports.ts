@@ -1,7 +1,7 @@
 import type { AccessTokenAlgorithm, ClientAuthMethod, SubjectTokenAlgorithm } from "./constants.ts";
 import type { Refusal } from "./refusals.ts";
 import type { Result } from "./result.ts";
-import type { Scope } from "./scope.ts";
+import type { ScopeDefinition } from "./scope.ts";
 
 /** What the token endpoint knows of a partner. Its record, never the token, selects issuer, keys, algorithms and audience. */
 export interface Client {
@@ -18,12 +18,21 @@ export interface Client {
   readonly accessTokenLifetimeSeconds: number;
   readonly allowedAlgorithms: readonly SubjectTokenAlgorithm[];
   readonly allowedGrants: readonly string[];
-  readonly allowedScopes: readonly Scope[];
+  readonly allowedScopes: readonly string[];
   readonly tokenEndpointAuthMethod: ClientAuthMethod;
   /** `create`: a user that its subject token names by an unknown external id is made, in the home workspace, so many in an hour. */
   readonly provisioning: "off" | "create";
   readonly homeWorkspaceId: string | null;
   readonly provisioningHourlyMax: number;
+  readonly cutOffs: CutOffs;
+}
+
+/** Tokens with an `iat` at or before the second are no longer good, and none is issued for that second. */
+export interface CutOffs {
+  /** Of all tokens of the client. */
+  readonly seconds: number;
+  /** Of those that a key of the client brought about. */
+  readonly keys: readonly { readonly kid: string; readonly seconds: number }[];
 }
 
 export interface PartnerKey {
@@ -105,7 +114,27 @@ export interface IssueRequest {
   readonly spends: readonly Spend[];
   /** The `iat` to be: read before the flags and cut-offs are, so that a later cut-off covers the token. */
   readonly issuedAtSeconds: number;
+  /** To be kept beside it, where the token is opaque. */
+  readonly opaque: OpaqueToken | undefined;
   readonly facts: Readonly<ExchangeFacts>;
+}
+
+/** What the store keeps of an opaque access token: all that a JWT says of itself. Not the token: a keyed hash of it. */
+export interface OpaqueToken extends HashedToken {
+  readonly tokenId: string;
+  readonly clientId: string;
+  readonly audience: string;
+  readonly scope: string;
+  /** The client's keys that brought it about. */
+  readonly kids: readonly string[];
+  readonly issuedAtSeconds: number;
+  readonly expiresAtSeconds: number;
+}
+
+export interface HashedToken {
+  readonly hash: Uint8Array;
+  /** Which master key the pepper of the hash was derived from. */
+  readonly pepperId: string;
 }
 
 export type IssueVerdict =
@@ -122,27 +151,33 @@ export type ClientAuthentication = Result<
   { readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" }
 >;
 
-/** All that the token endpoint asks of the outside. A port that fails throws StoreUnavailable; nothing else is expected of it. */
-export interface TokenEndpointPorts {
+/** What it takes to tell which client calls, at any endpoint. A port that fails throws StoreUnavailable; nothing else is expected of it. */
+export interface ClientPorts {
   /** The issuer identifier, RFC 8414 §2. */
   readonly issuer: string;
-  /** The resource identifier of our API: the `aud` of what is issued. */
-  readonly resource: string;
-  nowMs(): number;
-  waitMs(ms: number): Promise<void>;
-  /** 128 bits or more, unguessable, text. */
-  newTokenId(): string;
   sha256(text: string): Uint8Array;
   /** When the store was put back from a backup: what was signed until then may have been spent or withdrawn. */
   readonly restoredAtSeconds: number | undefined;
   /** Takes the same time for an unknown client as for a wrong secret. */
-  authenticateClient(clientId: string, secret: string): Promise<ClientAuthentication>;
+  authenticateClient(clientId: string, secret: string, address: string): Promise<ClientAuthentication>;
   /** For a client that authenticates by its keys; `cause` is that of a client that may not. */
   findClient(clientId: string): Promise<Result<Client, { readonly cause: "unknown" | "disabled" }>>;
   /** The client's keys, among them the one with this `kid` if it can be had: keys behind a URL are fetched again for one that is unknown. */
   partnerKeys(client: Client, kid: string | undefined): PartnerKeySet | Promise<PartnerKeySet>;
+}
+
+/** All that the token endpoint asks of the outside. */
+export interface TokenEndpointPorts extends ClientPorts {
+  nowMs(): number;
+  waitMs(ms: number): Promise<void>;
+  /** 128 bits or more, unguessable, text. */
+  newTokenId(): string;
+  /** `sk-` and 32 hex digits, 128 random bits, with the hash that is kept of it. */
+  newOpaqueToken(): HashedToken & { readonly token: string };
+  /** Every scope there is, ours first; those that this client is allowed are all among them. */
+  scopeCatalog(client: Client): readonly ScopeDefinition[] | Promise<readonly ScopeDefinition[]>;
   /**
-   * In ONE transaction: re-reads every enabled flag, spends, makes the user where that is due, records. Durable before it resolves.
+   * In ONE transaction: re-reads every enabled flag, spends, makes the user where that is due, keeps an opaque token, records. Durable before it resolves.
    */
   issue(request: IssueRequest): Promise<IssueVerdict>;
   /** Records a refusal; durable before it resolves. */

@@ -20,6 +20,8 @@ const samplesWith = (text: string): Samples => ({
   client_authentication_multiple: { code: "client_authentication_multiple" },
   client_authentication_unsupported: { code: "client_authentication_unsupported", method: text },
   client_id_mismatch: { code: "client_id_mismatch" },
+  wrong_secrets_too_many: { code: "wrong_secrets_too_many", retryAfterSeconds: 6 },
+  rate_limited: { code: "rate_limited", requestsPerMinute: 60_000, retryAfterSeconds: 1 },
   client_not_authenticated: { code: "client_not_authenticated", cause: "unknown" },
   client_assertion_type_unsupported: { code: "client_assertion_type_unsupported", got: text },
   client_assertion_invalid: { code: "client_assertion_invalid", fault: { code: "issuer_mismatch", got: text, expected: text } },
@@ -33,10 +35,12 @@ const samplesWith = (text: string): Samples => ({
   dpop_unsupported: { code: "dpop_unsupported" },
   target_unknown: { code: "target_unknown", parameter: "audience", expected: text },
   target_repeated: { code: "target_repeated" },
+  target_ambiguous: { code: "target_ambiguous" },
   scope_malformed: { code: "scope_malformed" },
   scope_unknown: { code: "scope_unknown", scope: text },
   scope_not_for_principal: { code: "scope_not_for_principal", scope: text, principal: "user" },
   scope_not_allowed: { code: "scope_not_allowed", scope: text },
+  scope_not_for_target: { code: "scope_not_for_target", scope: text },
   scope_empty: { code: "scope_empty", principal: "service_account" },
   jwt_too_large: { code: "jwt_too_large", bytesMax: 16_384 },
   jwt_malformed: { code: "jwt_malformed", segments: 2 },
@@ -135,13 +139,14 @@ describe("on the wire", () => {
       "scope_malformed",
       "scope_not_allowed",
       "scope_not_for_principal",
+      "scope_not_for_target",
       "scope_unknown",
     ]);
-    expect(codesOf("invalid_target")).toEqual(["target_repeated", "target_unknown"]);
+    expect(codesOf("invalid_target")).toEqual(["target_ambiguous", "target_repeated", "target_unknown"]);
     expect(codesOf("unauthorized_client")).toEqual(["grant_not_allowed"]);
     expect(codesOf("unsupported_grant_type")).toEqual(["grant_type_unsupported"]);
     expect(codesOf("invalid_dpop_proof")).toEqual(["dpop_unsupported"]);
-    expect(codesOf("slow_down")).toEqual(["provisioning_quota_exceeded"]);
+    expect(codesOf("slow_down")).toEqual(["provisioning_quota_exceeded", "rate_limited", "wrong_secrets_too_many"]);
     expect(codesOf("temporarily_unavailable")).toEqual(["partner_keys_unavailable", "temporarily_unavailable"]);
     expect(codesOf("server_error")).toEqual(["server_error"]);
   });

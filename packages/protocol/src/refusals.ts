@@ -26,6 +26,9 @@ export type ClientRefusal =
   | { readonly code: "client_authentication_multiple" }
   | { readonly code: "client_authentication_unsupported"; readonly method: string }
   | { readonly code: "client_id_mismatch" }
+  /** By the client id as it was named, from this address; whether there is such a client is not looked at. */
+  | { readonly code: "wrong_secrets_too_many"; readonly retryAfterSeconds: number }
+  | { readonly code: "rate_limited"; readonly requestsPerMinute: number; readonly retryAfterSeconds: number }
   /** All of them read the same from outside: which it was is nobody's business but the operator's (the recorded exchange says it). */
   | {
       readonly code: "client_not_authenticated";
@@ -48,10 +51,12 @@ export type GrantRefusal =
   | { readonly code: "dpop_unsupported" }
   | { readonly code: "target_unknown"; readonly parameter: "audience" | "resource"; readonly expected: string }
   | { readonly code: "target_repeated" }
+  | { readonly code: "target_ambiguous" }
   | { readonly code: "scope_malformed" }
   | { readonly code: "scope_unknown"; readonly scope: string }
   | { readonly code: "scope_not_for_principal"; readonly scope: string; readonly principal: "user" | "service_account" }
   | { readonly code: "scope_not_allowed"; readonly scope: string }
+  | { readonly code: "scope_not_for_target"; readonly scope: string }
   | { readonly code: "scope_empty"; readonly principal: "user" | "service_account" };
 
 export type JwtPart = "header" | "payload" | "signature";

@@ -1,45 +1,16 @@
-import { parseClientCredentials } from "./client-auth.ts";
-import { type Form, parseForm, requireParameter } from "./form.ts";
-import type { Grant } from "./grants/grant.ts";
+import { authenticateClient, type AuthenticatedClient, type ClientRequest, readForm } from "./client-authentication.ts";
+import { GRANT_CLIENT_CREDENTIALS } from "./constants.ts";
+import { type Form, requireParameter } from "./form.ts";
+import type { Grant, GrantDecision } from "./grants/grant.ts";
 import { findGrant } from "./grants/registry.ts";
-import {
-  type Client,
-  type ExchangeFacts,
-  type IssuedFor,
-  type IssueRequest,
-  type IssueVerdict,
-  type Spend,
-  StoreUnavailable,
-  type TokenEndpointPorts,
-} from "./ports.ts";
+import { type Client, type ExchangeFacts, type IssuedFor, StoreUnavailable, type TokenEndpointPorts } from "./ports.ts";
 import type { Refusal } from "./refusals.ts";
 import { fail, ok, type Result } from "./result.ts";
-import { issueAccessToken } from "./tokens/access-token.ts";
-import { parseClientAssertion, validateClientAssertion } from "./tokens/client-assertion.ts";
-import { spendOf } from "./tokens/spend.ts";
+import { cutOffSecondsOf } from "./tokens/access-token.ts";
+import { JWT_FORMAT, OPAQUE_FORMAT, type OpaqueTokenAnswer, type TokenAnswer, type TokenFormat } from "./tokens/token-format.ts";
 
-export interface TokenRequest {
-  readonly traceId: string;
-  readonly address: string;
-  readonly mediaType: string | undefined;
-  /** Every Authorization header of the request, in order. */
-  readonly authorization: readonly string[];
-  readonly hasQuery: boolean;
-  readonly hasDpopProof: boolean;
-  /** One character per byte (latin1). */
-  readonly body: string;
-}
-
-/** RFC 6749 §5.1 and RFC 8693 §2.2.1. Never a refresh token. */
-export interface TokenAnswer {
-  readonly access_token: string;
-  readonly token_type: "Bearer";
-  readonly expires_in: number;
-  readonly scope: string;
-}
-
-export interface TokenOutcome {
-  readonly result: Result<TokenAnswer, Refusal>;
+export interface TokenOutcome<A> {
+  readonly result: Result<A, Refusal>;
   readonly facts: Readonly<ExchangeFacts>;
 }
 
@@ -53,10 +24,30 @@ const WAIT_MS_MAX = 2_000;
  * → decision of the grant → issue (the transaction that re-reads every enabled flag, spends and records) → answer. A refusal is
  * recorded too, before it is answered. Never throws for what a request holds.
  */
-export async function handleTokenRequest(request: TokenRequest, ports: TokenEndpointPorts): Promise<TokenOutcome> {
+export function handleTokenRequest(request: ClientRequest, ports: TokenEndpointPorts): Promise<TokenOutcome<TokenAnswer>> {
+  return handle(request, ports, { format: JWT_FORMAT, grantType: (form) => requireParameter(form, "grant_type") });
+}
+
+/** The same for the second published endpoint: client credentials only, which need not be named, and an opaque token. */
+export function handleOpaqueTokenRequest(request: ClientRequest, ports: TokenEndpointPorts): Promise<TokenOutcome<OpaqueTokenAnswer>> {
+  return handle(request, ports, { format: OPAQUE_FORMAT, grantType: opaqueGrantType });
+}
+
+function opaqueGrantType(form: Form): Result<string, Refusal> {
+  const got = form.get("grant_type") ?? GRANT_CLIENT_CREDENTIALS;
+  return got === GRANT_CLIENT_CREDENTIALS ? ok(got) : fail({ code: "grant_type_unsupported", got });
+}
+
+/** What tells one endpoint from the other. */
+interface Endpoint<A> {
+  readonly format: TokenFormat<A>;
+  grantType(form: Form): Result<string, Refusal>;
+}
+
+async function handle<A>(request: ClientRequest, ports: TokenEndpointPorts, endpoint: Endpoint<A>): Promise<TokenOutcome<A>> {
   const facts: ExchangeFacts = { traceId: request.traceId, atMs: ports.nowMs(), address: request.address };
   try {
-    const granted = await exchange(request, facts, ports);
+    const granted = await exchange(request, facts, ports, endpoint);
     if (!granted.ok && !granted.fault.recorded) await ports.recordRefusal(facts, granted.fault.refusal);
     return { result: granted.ok ? granted : fail(granted.fault.refusal), facts };
   } catch (thrown) {
@@ -75,94 +66,67 @@ function refuse(refusal: Refusal, recorded = false): Result<never, Refused> {
   return fail({ refusal, recorded });
 }
 
-async function exchange(request: TokenRequest, facts: ExchangeFacts, ports: TokenEndpointPorts): Promise<Result<TokenAnswer, Refused>> {
+async function exchange<A>(
+  request: ClientRequest,
+  facts: ExchangeFacts,
+  ports: TokenEndpointPorts,
+  endpoint: Endpoint<A>,
+): Promise<Result<A, Refused>> {
   const form = readForm(request);
   if (!form.ok) return refuse(form.fault);
   for (let attempt = 0; attempt < TRIES_MAX; attempt++) {
-    const authenticated = await authenticate(request, form.value, facts, ports);
+    const authenticated = await authenticateClient(request, form.value, facts, ports);
     if (!authenticated.ok) return refuse(authenticated.fault);
-    const { client, spend } = authenticated.value;
-    const grant = chooseGrant(form.value, client, facts);
+    const { client } = authenticated.value;
+    const grantType = endpoint.grantType(form.value);
+    const grant = grantType.ok ? chooseGrant(grantType.value, client, facts) : grantType;
     if (!grant.ok) return refuse(grant.fault);
     const decision = await grant.value.decide({ form: form.value, client, nowMs: facts.atMs, facts, ports });
     if (!decision.ok) return refuse(decision.fault);
-    const spends = [spend, decision.value.spend].filter((each) => each !== undefined);
-    const issuedAtSeconds = Math.floor(ports.nowMs() / 1000);
-    const issuing: Issue = { client, principal: decision.value.principal, spends, issuedAtSeconds, facts };
-    const issued = await issue(issuing, decision.value.scope, ports);
-    if (issued.code === "issued") return ok(answer({ grant: grant.value, client, subject: issued.subject, issuedAtSeconds, facts }, ports));
+    const issued = await issue({ ...authenticated.value, grant: grant.value, decision: decision.value, facts }, ports, endpoint.format);
+    if (issued.code === "issued") return ok(issued.answer);
     if (issued.code === "refused") return refuse(issued.refusal, true);
     if (issued.code === "too_early" && !(await waitUntil(issued.fromSeconds, ports))) break;
   }
   return refuse({ code: "temporarily_unavailable", retryAfterSeconds: 1 });
 }
 
-function readForm(request: TokenRequest): Result<Form, Refusal> {
-  if (request.hasQuery) return fail({ code: "parameters_in_query" });
-  const form = parseForm(request.mediaType, request.body);
-  if (form.ok && request.hasDpopProof) return fail({ code: "dpop_unsupported" });
-  return form;
-}
-
-interface Authenticated {
-  readonly client: Client;
-  /** Of the assertion by which it authenticated. */
-  readonly spend: Spend | undefined;
-}
-
-async function authenticate(
-  request: TokenRequest,
-  form: Form,
-  facts: ExchangeFacts,
-  ports: TokenEndpointPorts,
-): Promise<Result<Authenticated, Refusal>> {
-  const credentials = parseClientCredentials(request.authorization, form);
-  if (!credentials.ok) return credentials;
-  if (credentials.value.method === "private_key_jwt") return authenticateByAssertion(credentials.value, facts, ports);
-  const { clientId, secret } = credentials.value;
-  facts.clientId = clientId;
-  const authenticated = await ports.authenticateClient(clientId, secret);
-  if (!authenticated.ok) return fail({ code: "client_not_authenticated", cause: authenticated.fault.cause });
-  facts.partnerId = authenticated.value.client.clientId;
-  facts.secretId = authenticated.value.secretId;
-  return ok({ client: authenticated.value.client, spend: undefined });
-}
-
-/** `private_key_jwt`: the client is the one that the assertion names, and its keys decide whether that is true. */
-async function authenticateByAssertion(
-  credentials: { readonly assertion: string; readonly clientId: string | undefined },
-  facts: ExchangeFacts,
-  ports: TokenEndpointPorts,
-): Promise<Result<Authenticated, Refusal>> {
-  const assertion = parseClientAssertion(credentials.assertion);
-  if (!assertion.ok) return assertion;
-  const { clientId } = assertion.value;
-  facts.clientId = clientId;
-  if (credentials.clientId !== undefined && credentials.clientId !== clientId) return fail({ code: "client_id_mismatch" });
-  const client = await ports.findClient(clientId);
-  if (!client.ok) return fail({ code: "client_not_authenticated", cause: client.fault.cause });
-  if (client.value.tokenEndpointAuthMethod !== "private_key_jwt") return fail({ code: "client_not_authenticated", cause: "wrong_method" });
-  const validated = await validateClientAssertion(assertion.value, client.value, facts.atMs / 1000, ports);
-  if (!validated.ok) return validated;
-  facts.partnerId = clientId;
-  return ok({ client: client.value, spend: spendOf("client_assertion", validated.value, ports) });
-}
-
-function chooseGrant(form: Form, client: Client, facts: ExchangeFacts): Result<Grant, Refusal> {
-  const grantType = requireParameter(form, "grant_type");
-  if (!grantType.ok) return grantType;
-  const grant = findGrant(grantType.value);
-  if (grant === undefined) return fail({ code: "grant_type_unsupported", got: grantType.value });
+function chooseGrant(grantType: string, client: Client, facts: ExchangeFacts): Result<Grant, Refusal> {
+  const grant = findGrant(grantType);
+  if (grant === undefined) return fail({ code: "grant_type_unsupported", got: grantType });
   facts.grant = grant.name;
   return client.allowedGrants.includes(grant.name) ? ok(grant) : fail({ code: "grant_not_allowed", grant: grant.name });
 }
 
-type Issue = IssueRequest & { readonly facts: ExchangeFacts };
+interface Decided extends AuthenticatedClient {
+  readonly grant: Grant;
+  readonly decision: GrantDecision;
+  readonly facts: ExchangeFacts;
+}
 
-function issue(request: Issue, scope: readonly string[], ports: TokenEndpointPorts): Promise<IssueVerdict> {
-  request.facts.scope = scope.join(" ");
-  request.facts.tokenId = ports.newTokenId();
-  return ports.issue(request);
+type Issued<A> =
+  | { readonly code: "issued"; readonly answer: A }
+  | { readonly code: "refused"; readonly refusal: Refusal }
+  | { readonly code: "client_changed" }
+  | { readonly code: "too_early"; readonly fromSeconds: number };
+
+async function issue<A>(decided: Decided, ports: TokenEndpointPorts, format: TokenFormat<A>): Promise<Issued<A>> {
+  const { client, decision, facts, grant } = decided;
+  const kids = [...new Set([decision.kid, decided.kid].filter((kid) => kid !== undefined))];
+  const issuedAtSeconds = Math.floor(ports.nowMs() / 1000);
+  const cutOffSeconds = cutOffSecondsOf(client.cutOffs, kids);
+  if (issuedAtSeconds <= cutOffSeconds) return { code: "too_early", fromSeconds: cutOffSeconds + 1 };
+  const { principal, audience } = decision;
+  const scope = decision.scope.join(" ");
+  const tokenId = ports.newTokenId();
+  facts.scope = scope;
+  facts.tokenId = tokenId;
+  const token = format.make({ issuer: ports.issuer, client, audience, scope, tokenId, kids, issuedAtSeconds }, ports);
+  const spends = [decided.spend, decision.spend].filter((spend) => spend !== undefined);
+  const verdict = await ports.issue({ client, principal, spends, issuedAtSeconds, opaque: token.opaque, facts });
+  if (verdict.code !== "issued") return verdict;
+  const subject: IssuedFor = verdict.subject;
+  return { code: "issued", answer: token.answer(subject, grant.responseMembers) };
 }
 
 /** False where that is too far away. */
@@ -171,32 +135,4 @@ async function waitUntil(seconds: number, ports: TokenEndpointPorts): Promise<bo
   if (ms > WAIT_MS_MAX) return false;
   await ports.waitMs(Math.max(ms, 0));
   return true;
-}
-
-interface Granted {
-  readonly grant: Grant;
-  readonly client: Client;
-  readonly subject: IssuedFor;
-  readonly issuedAtSeconds: number;
-  readonly facts: Readonly<ExchangeFacts>;
-}
-
-function answer({ grant, client, subject, issuedAtSeconds, facts }: Granted, ports: TokenEndpointPorts): TokenAnswer {
-  const scope = facts.scope ?? "";
-  const content = {
-    issuer: ports.issuer,
-    resource: ports.resource,
-    client,
-    subject,
-    scope,
-    tokenId: facts.tokenId ?? "",
-    issuedAtSeconds,
-  };
-  return {
-    access_token: issueAccessToken(content, ports.signer()),
-    ...grant.responseMembers,
-    token_type: "Bearer",
-    expires_in: client.accessTokenLifetimeSeconds,
-    scope,
-  };
 }

@@ -3,11 +3,10 @@ import { type Form, requireParameter } from "../form.ts";
 import type { Client, ExchangeFacts, Principal, Provisioning } from "../ports.ts";
 import type { Refusal } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
-import { resolveScope } from "../scope.ts";
 import type { PartnerJwt } from "../tokens/partner-jwt.ts";
 import { spendOf } from "../tokens/spend.ts";
 import { validateSubjectToken } from "../tokens/subject-token.ts";
-import type { Grant, GrantContext, GrantDecision } from "./grant.ts";
+import { type Grant, type GrantContext, type GrantDecision, grantScope } from "./grant.ts";
 
 /** OAuth 2.0 Token Exchange (RFC 8693): a partner's signed JWT in, an access token for its user or for the partner itself out. */
 export const tokenExchange: Grant = {
@@ -19,23 +18,20 @@ export const tokenExchange: Grant = {
 
 async function decide(context: GrantContext): Promise<Result<GrantDecision, Refusal>> {
   const { form, client, facts, ports } = context;
-  const parameters = readParameters(form, ports.resource);
+  const parameters = readParameters(form);
   if (!parameters.ok) return parameters;
   const token = await validateSubjectToken(parameters.value, client, context.nowMs / 1000, ports);
   if (!token.ok) return token;
   recordToken(facts, token.value);
   const principal = toPrincipal(token.value.subject, client);
-  const scope = resolveScope(form.get("scope"), principal.kind, client.allowedScopes);
-  if (!scope.ok) return scope;
-  return ok({
-    principal,
-    scope: scope.value,
-    spend: client.replay === "single_use" ? spendOf("subject_token", token.value, ports) : undefined,
-  });
+  const granted = await grantScope(context, principal.kind);
+  if (!granted.ok) return granted;
+  const spend = client.replay === "single_use" ? spendOf("subject_token", token.value, ports) : undefined;
+  return ok({ ...granted.value, principal, spend, kid: token.value.kid });
 }
 
 /** Everything in the form but the token's content (RFC 8693 §2.1). What is not supported is refused by name, never ignored. */
-function readParameters(form: Form, resource: string): Result<string, Refusal> {
+function readParameters(form: Form): Result<string, Refusal> {
   const subjectToken = requireParameter(form, "subject_token");
   if (!subjectToken.ok) return subjectToken;
   const subjectTokenType = requireParameter(form, "subject_token_type");
@@ -43,7 +39,7 @@ function readParameters(form: Form, resource: string): Result<string, Refusal> {
   if (subjectTokenType.value !== TOKEN_TYPE_JWT) return fail({ code: "subject_token_type_unsupported", got: subjectTokenType.value });
   const requestedType = form.get("requested_token_type") ?? TOKEN_TYPE_ACCESS_TOKEN;
   if (requestedType !== TOKEN_TYPE_ACCESS_TOKEN) return fail({ code: "requested_token_type_unsupported", got: requestedType });
-  const refusal = actorRefusal(form) ?? targetRefusal(form, resource);
+  const refusal = actorRefusal(form);
   return refusal === undefined ? subjectToken : fail(refusal);
 }
 
@@ -52,15 +48,6 @@ function actorRefusal(form: Form): Refusal | undefined {
   const hasType = form.has("actor_token_type");
   if (hasToken !== hasType) return { code: "actor_token_incomplete", missing: hasToken ? "actor_token_type" : "actor_token" };
   return hasToken ? { code: "delegation_not_allowed" } : undefined;
-}
-
-function targetRefusal(form: Form, resource: string): Refusal | undefined {
-  if (form.has("audience") && form.has("resource")) return { code: "target_repeated" };
-  for (const parameter of ["audience", "resource"] as const) {
-    const target = form.get(parameter);
-    if (target !== undefined && target !== resource) return { code: "target_unknown", parameter, expected: resource };
-  }
-  return undefined;
 }
 
 function recordToken(facts: ExchangeFacts, token: PartnerJwt): void {

@@ -49,6 +49,28 @@ export const CLIENT_FORMS: WireForms<ClientRefusal | AssertionRefusal> = {
     remedy:
       "Check both values for a missing or added character. With HTTP Basic, form-encode each before base64 (RFC 6749 §2.3.1). With a client_assertion, check that sub is your client id, and that kid and the key are those of your JWKS. The operator can see which it was in the recorded exchange, by its trace_id.",
   },
+  wrong_secrets_too_many: {
+    status: 429,
+    error: "slow_down",
+    describe: ({ retryAfterSeconds }) =>
+      `Too many wrong secrets for this client_id from this address; try again in ${retryAfterSeconds} s, with the right one.`,
+    title: "Too many wrong secrets",
+    meaning:
+      "Wrong secrets are counted for each client id and address. Beyond a few at once and a few in a minute, that pair is refused before its secret is looked at, so that nobody can guess. The client is served from every other address.",
+    remedy:
+      "Stop whatever sends the wrong secret, a job with an old one for instance; after Retry-After seconds the right one is taken from this address too. Each further wrong one makes it longer.",
+  },
+  rate_limited: {
+    status: 429,
+    error: "slow_down",
+    describe: ({ requestsPerMinute, retryAfterSeconds }) =>
+      `The client has used up its ${requestsPerMinute} requests in a minute; try again in ${retryAfterSeconds} s.`,
+    title: "Too many requests",
+    meaning:
+      "The partner has a limit for all that it and its users send, over all of the server's nodes. It is used up. The headers RateLimit-Policy and RateLimit of each answer say what the limit is and how much of it is left. No token was issued, and nothing was spent: the same subject token can be sent again.",
+    remedy:
+      "Wait Retry-After seconds. Keep access tokens until shortly before they expire, instead of exchanging for each request. Ask the operator for higher rate_limits if that is not enough.",
+  },
   client_assertion_type_unsupported: {
     status: 400,
     error: "invalid_request",

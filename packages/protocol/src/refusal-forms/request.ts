@@ -81,7 +81,7 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | GrantRefusal | ServerRefu
     describe: (refusal) => `grant_type ${shown(refusal.got)} is not offered here.`,
     title: "Unknown grant type",
     meaning: "The server does not offer this grant. Its metadata lists what it offers.",
-    remedy: "Send grant_type=urn:ietf:params:oauth:grant-type:token-exchange.",
+    remedy: "Send grant_type=urn:ietf:params:oauth:grant-type:token-exchange, or grant_type=client_credentials.",
   },
   grant_not_allowed: {
     status: 400,
@@ -135,10 +135,12 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | GrantRefusal | ServerRefu
   target_unknown: {
     status: 400,
     error: "invalid_target",
-    describe: (refusal) => `${refusal.parameter} is not an API of this server; leave it out, or send ${refusal.expected}.`,
+    describe: (refusal) =>
+      `${refusal.parameter} is not an API that this partner may have tokens for; leave it out, or send ${refusal.expected}.`,
     title: "Unknown audience or resource",
-    meaning: "The token was asked for an API that this server does not issue tokens for. Values are compared character by character.",
-    remedy: "Leave audience and resource out: the token then is for this server's API.",
+    meaning:
+      "The token was asked for an API that this server does not issue tokens for, or not to this partner. Values are compared character by character.",
+    remedy: "Leave audience and resource out: the requested scopes then say for which API the token is.",
   },
   target_repeated: {
     status: 400,
@@ -147,6 +149,14 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | GrantRefusal | ServerRefu
     title: "More than one audience or resource",
     meaning: "RFC 8693 lets a request name several targets; a token that works at several APIs can be replayed by each at the others.",
     remedy: "Ask for one token per API.",
+  },
+  target_ambiguous: {
+    status: 400,
+    error: "invalid_target",
+    describe: () => "The requested scopes belong to different APIs, and a token is for one; ask for one token per API.",
+    title: "Scopes of more than one API",
+    meaning: "Each scope opens one API. A token that works at several APIs can be replayed by each at the others (RFC 8707 §2).",
+    remedy: "Send one request per API, each with the scopes of that API.",
   },
   scope_malformed: {
     status: 400,
@@ -179,6 +189,14 @@ export const REQUEST_FORMS: WireForms<RequestRefusal | GrantRefusal | ServerRefu
     title: "The scope is not allowed for this partner",
     meaning: "The scope exists, but is not among the partner's allowed_scopes.",
     remedy: "Ask the operator for it.",
+  },
+  scope_not_for_target: {
+    status: 400,
+    error: "invalid_scope",
+    describe: (refusal) => `scope ${shown(refusal.scope)} does not belong to the API that audience or resource names.`,
+    title: "The scope belongs to another API",
+    meaning: "Each scope opens one API, and the request names another one by audience or resource.",
+    remedy: "Leave audience and resource out, or send those of the scope's API.",
   },
   scope_empty: {
     status: 400,

@@ -1,6 +1,6 @@
 import { SUBJECT_TOKEN_ALGORITHMS } from "../constants.ts";
 import { type GateRules, type Jws, parseClaims, parseJws } from "../jwt/gate.ts";
-import type { Client, TokenEndpointPorts } from "../ports.ts";
+import type { Client, ClientPorts } from "../ports.ts";
 import type { GateFault, JwtFault, Refusal, SignatureFault } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { type PartnerJwt, validatePartnerJwt } from "./partner-jwt.ts";
@@ -37,7 +37,7 @@ export async function validateClientAssertion(
   { jws, clientId }: UnverifiedAssertion,
   client: Client,
   nowSeconds: number,
-  ports: Pick<TokenEndpointPorts, "issuer" | "partnerKeys" | "restoredAtSeconds">,
+  ports: Pick<ClientPorts, "issuer" | "partnerKeys" | "restoredAtSeconds">,
 ): Promise<Result<PartnerJwt, Refusal>> {
   const validated = await validatePartnerJwt(jws, client, { issuer: clientId, audience: ports.issuer, nowSeconds }, ports);
   if (validated.ok) return validated;

@@ -1,19 +1,20 @@
 import { CLOCK_SKEW_SECONDS_MAX } from "../constants.ts";
 import { type Claims, type ClaimRules, validateClaims } from "../jwt/claims.ts";
 import { type Jws, parseClaims } from "../jwt/gate.ts";
-import type { Client, PartnerKey, PartnerKeySet, TokenEndpointPorts } from "../ports.ts";
+import type { Client, ClientPorts, PartnerKey, PartnerKeySet } from "../ports.ts";
 import type { ClaimFault, GateFault, SignatureFault } from "../refusals.ts";
 import { fail, ok, type Result } from "../result.ts";
 
 /** A JWT that a partner signed, whole. */
 export interface PartnerJwt extends Claims {
+  /** Of the key that verified it, which the header need not name where there is only one. */
   readonly kid: string | undefined;
   readonly signingInput: string;
 }
 
 export type PartnerKeysUnavailable = Extract<PartnerKeySet, { readonly ok: false }>["fault"];
 
-type Ports = Pick<TokenEndpointPorts, "partnerKeys" | "restoredAtSeconds">;
+type Ports = Pick<ClientPorts, "partnerKeys" | "restoredAtSeconds">;
 
 /**
  * What has passed the gate: key → signature → claims. The client selects keys, algorithms, lifetime and skew; `expected` is what the
@@ -42,7 +43,7 @@ export async function validatePartnerJwt(
     // a clock that runs ahead may have signed, and had spent, a token of the seconds to come, under whatever skew was set then
     issuedAfterSeconds: restoredAtSeconds === undefined ? undefined : restoredAtSeconds + CLOCK_SKEW_SECONDS_MAX,
   });
-  return claims.ok ? ok({ ...claims.value, kid: jws.header.kid, signingInput: jws.signingInput }) : claims;
+  return claims.ok ? ok({ ...claims.value, kid: key.value.kid ?? jws.header.kid, signingInput: jws.signingInput }) : claims;
 }
 
 /** One key or a refusal: keys are never tried one after the other. One algorithm per key (RFC 8725 §3.1). */

@@ -1,5 +1,5 @@
 import { CLOCK_SKEW_SECONDS_MAX } from "../constants.ts";
-import type { Spend, TokenEndpointPorts } from "../ports.ts";
+import type { ClientPorts, Spend } from "../ports.ts";
 import type { PartnerJwt } from "./partner-jwt.ts";
 
 /** Between the clocks of two nodes, and between the check of a token and its turn in the store. */
@@ -10,7 +10,7 @@ const FORGET_SECONDS_AFTER = 300;
  * its content without the signature (an ECDSA signature has a second valid spelling, -s). Kept until the token could not pass under the
  * widest skew that can be set.
  */
-export function spendOf(kind: Spend["token"], token: PartnerJwt, ports: Pick<TokenEndpointPorts, "sha256">): Spend {
+export function spendOf(kind: Spend["token"], token: PartnerJwt, ports: Pick<ClientPorts, "sha256">): Spend {
   const identity = token.jti === undefined ? `content ${token.signingInput}` : `jti ${token.jti}`;
   return {
     token: kind,

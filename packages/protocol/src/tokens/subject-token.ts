@@ -1,6 +1,6 @@
 import { SUBJECT_TOKEN_ALGORITHMS } from "../constants.ts";
 import { type GateRules, parseJws } from "../jwt/gate.ts";
-import type { Client, TokenEndpointPorts } from "../ports.ts";
+import type { Client, ClientPorts } from "../ports.ts";
 import type { JwtFault } from "../refusals.ts";
 import type { Result } from "../result.ts";
 import { type PartnerJwt, type PartnerKeysUnavailable, validatePartnerJwt } from "./partner-jwt.ts";
@@ -16,7 +16,7 @@ export async function validateSubjectToken(
   token: string,
   client: Client,
   nowSeconds: number,
-  ports: Pick<TokenEndpointPorts, "partnerKeys" | "restoredAtSeconds">,
+  ports: Pick<ClientPorts, "partnerKeys" | "restoredAtSeconds">,
 ): Promise<Result<PartnerJwt, JwtFault | PartnerKeysUnavailable>> {
   const jws = parseJws(token, RULES);
   if (!jws.ok) return jws;
