@@ -11,12 +11,16 @@ import type { Deps } from "./deps.ts";
 import { errorPageRoutes } from "./docs/error-pages.ts";
 import { withApiDescription } from "./docs/openapi.ts";
 import { authenticator } from "./http/auth.ts";
+import { clientAddress } from "./http/client-address.ts";
 import { healthRoutes } from "./http/health.ts";
 import type { Route } from "./http/route.ts";
 import { httpServer, type RouterPorts } from "./http/router.ts";
-import { tokenEndpointPorts } from "./oauth/ports.ts";
+import { tokenStatusRoutes } from "./oauth/introspect.ts";
+import { oauthPorts } from "./oauth/ports.ts";
+import { revocationFeedRoutes } from "./oauth/revocation-feed.ts";
 import { tokenRoutes } from "./oauth/token.ts";
-import { wellKnownRoutes } from "./oauth/well-known.ts";
+import { v1AuthTokenRoutes } from "./oauth/v1-auth-token.ts";
+import { resourceMetadataUrl, wellKnownRoutes } from "./oauth/well-known.ts";
 
 export interface App {
   readonly routes: readonly Route[];
@@ -31,7 +35,7 @@ const PURGE_EVERY_MS = 60_000;
 
 /** The server, whole, out of its parts. */
 export function createApp(deps: Deps): App {
-  const { config, store, log, nowMs } = deps;
+  const { config, store, keyring, log, nowMs } = deps;
   let stopping = false;
   const routes = withApiDescription(
     allRoutes(deps, () => stopping),
@@ -44,7 +48,7 @@ export function createApp(deps: Deps): App {
     async start() {
       const port = await server.listen(config.host, config.port);
       purging = setInterval(() => {
-        const purged = [store.exchanges.purgeSpent(nowMs()), store.accounts.purgeRepeated(nowMs())];
+        const purged = [store.exchanges.purgeSpent(nowMs()), store.accounts.purgeRepeated(nowMs()), store.tokens.purge(nowMs())];
         Promise.all(purged).catch((error: unknown) => log.warn("purge failed", { error }));
       }, PURGE_EVERY_MS);
       purging.unref();
@@ -53,44 +57,38 @@ export function createApp(deps: Deps): App {
     async stop() {
       stopping = true;
       clearInterval(purging);
-      await server.close(STOP_MS_MAX);
+      await Promise.all([server.close(STOP_MS_MAX), keyring.close()]);
       await store.close();
     },
   };
 }
 
-export function routerPorts({ config, store, keyring, log, metrics, nowMs }: Deps): RouterPorts {
+export function routerPorts({ config, resource, liveTokens, log, metrics }: Deps): RouterPorts {
   const authenticate = authenticator({
-    issuer: config.publicUrl,
-    resource: apiResource(config.publicUrl),
+    resource,
+    resourceMetadataUrl: resourceMetadataUrl(resource),
     operatorToken: config.operatorToken,
-    partners: store.partners,
-    accounts: store.accounts,
-    findKey: (kid) => keyring.findKey(kid),
-    nowMs,
-    restoredAtSeconds: store.restoredAtSeconds,
+    tokens: liveTokens,
   });
-  return { authenticate, log, metrics, basePath: new URL(config.publicUrl).pathname.replace(/\/$/, "") };
-}
-
-/** The resource identifier of our API, and so the `aud` of every access token: never the issuer (contract §1). */
-function apiResource(publicUrl: string): string {
-  return `${publicUrl}/v2`;
+  return { authenticate, clientAddress: clientAddress(config.trustedProxies), log, metrics, basePath: new URL(config.publicUrl).pathname.replace(/\/$/, "") };
 }
 
 export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, nowMs, log }: Deps): AdminDeps {
-  const { accounts, partners, partnerJwks, signingKeys } = store;
-  return { accounts, partners, partnerJwks, signingKeys, masterKeys, keyring, outbound, partnerKeys, issuer: config.publicUrl, nowMs, log };
+  const issuer = config.publicUrl;
+  return { ...store, masterKeys, keyring, outbound, partnerKeys, issuer, nowMs, log };
 }
 
 function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
-  const { config, store, keyring, partnerKeys, masterKeys, log, metrics, nowMs } = deps;
+  const { config, store, keyring, partnerKeys, masterKeys, resource, scopes, liveTokens, log, metrics, nowMs } = deps;
   const issuer = config.publicUrl;
-  const ports = tokenEndpointPorts({ issuer, resource: apiResource(issuer), store, partnerKeys, masterKeys, keyring, nowMs });
+  const ports = oauthPorts({ issuer, store, partnerKeys, masterKeys, keyring, scopes, liveTokens, nowMs });
   const accounts = { accounts: store.accounts, nowMs, log };
   return [
-    ...tokenRoutes({ ports, log, metrics }),
-    ...wellKnownRoutes({ issuer, keyring }),
+    ...tokenRoutes({ ports: ports.token, log, metrics }),
+    ...v1AuthTokenRoutes({ ports: ports.token, log, metrics }),
+    ...tokenStatusRoutes({ ...ports, issuer, log }),
+    ...revocationFeedRoutes({ caller: ports.introspection, tokens: store.tokens, issuer, nowMs }),
+    ...wellKnownRoutes({ issuer, resource, scopes, keyring }),
     ...organizationRoutes(accounts),
     ...workspaceRoutes(accounts),
     ...userRoutes(accounts),

@@ -1,5 +1,6 @@
 import { ACCESS_TOKEN_ALGORITHMS, type AccessTokenAlgorithm } from "@cambist/protocol";
 import { resolve } from "node:path";
+import { proxyFault } from "./http/client-address.ts";
 import { MASTER_KEY_BYTES } from "./keys/master-key.ts";
 
 export interface Config {
@@ -14,9 +15,13 @@ export interface Config {
   readonly masterKeys: readonly Uint8Array[];
   readonly operatorToken: string;
   readonly signingAlgorithm: AccessTokenAlgorithm;
+  /** How long a signing key signs before the next one takes over by itself; 0: never. */
+  readonly signingKeyDays: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   /** `host:port` as URLs have them: where keys may be fetched by plain http, or from a private address. */
   readonly jwksAllowHosts: ReadonlySet<string>;
+  /** Addresses and networks whose `X-Forwarded-For` counts. */
+  readonly trustedProxies: readonly string[];
 }
 
 export const OPERATOR_TOKEN_CHARACTERS_MIN = 32;
@@ -59,8 +64,10 @@ export function readConfig(mode: Config["mode"], env: Environment): Config {
     masterKeys: readMasterKeys(env["CAMBIST_MASTER_KEY"], problems),
     operatorToken: readOperatorToken(env["CAMBIST_OPERATOR_TOKEN"], problems),
     signingAlgorithm: readChoice(env, "CAMBIST_SIGNING_ALGORITHM", ACCESS_TOKEN_ALGORITHMS, problems),
+    signingKeyDays: readSigningKeyDays(env["CAMBIST_SIGNING_KEY_DAYS"], problems),
     logLevel: readChoice(env, "CAMBIST_LOG_LEVEL", LOG_LEVELS, problems),
     jwksAllowHosts: readHosts(env, "CAMBIST_JWKS_ALLOW_HOSTS", problems),
+    trustedProxies: readProxies(env, "CAMBIST_TRUSTED_PROXIES", problems),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
@@ -74,6 +81,8 @@ const VARIABLES = new Set([
   "CAMBIST_OPERATOR_TOKEN",
   "CAMBIST_PUBLIC_URL",
   "CAMBIST_SIGNING_ALGORITHM",
+  "CAMBIST_SIGNING_KEY_DAYS",
+  "CAMBIST_TRUSTED_PROXIES",
 ]);
 
 /** A setting that is ignored, for its spelling or for this version's lack of it, is worse than none. */
@@ -147,6 +156,16 @@ function readOperatorToken(text: string | undefined, problems: string[]): string
   return text ?? "";
 }
 
+const SIGNING_KEY_DAYS_MAX = 3650;
+
+function readSigningKeyDays(text: string | undefined, problems: string[]): number {
+  if (text === undefined) return 90;
+  const days = Number(text);
+  if (/^\d{1,4}$/.test(text) && days <= SIGNING_KEY_DAYS_MAX) return days;
+  problems.push(`CAMBIST_SIGNING_KEY_DAYS is not a number of days from 1 to ${SIGNING_KEY_DAYS_MAX}, or 0 for a rotation by hand only.`);
+  return 0;
+}
+
 function readChoice<T extends string>(env: Environment, name: string, choices: readonly T[], problems: string[]): T {
   const text = env[name] ?? choices[0];
   const choice = choices.find((candidate) => candidate === text);
@@ -156,8 +175,7 @@ function readChoice<T extends string>(env: Environment, name: string, choices: r
 
 /** Exact hosts with their ports, by commas; in the spelling that URLs are brought to, for that is what they are compared with. */
 function readHosts(env: Environment, name: string, problems: string[]): ReadonlySet<string> {
-  const entries = (env[name] ?? "").split(",").map((entry) => entry.trim());
-  const hosts = entries.filter((entry) => entry !== "");
+  const hosts = readList(env[name]);
   for (const host of hosts) {
     const port = /:(\d+)$/.exec(host)?.[1];
     const url = port !== undefined && URL.canParse(`ws://${host}`) ? new URL(`ws://${host}`) : undefined;
@@ -168,4 +186,22 @@ function readHosts(env: Environment, name: string, problems: string[]): Readonly
     }
   }
   return new Set(hosts);
+}
+
+function readProxies(env: Environment, name: string, problems: string[]): readonly string[] {
+  const proxies = readList(env[name]);
+  for (const proxy of proxies) {
+    const fault = proxyFault(proxy);
+    if (fault !== undefined) {
+      problems.push(
+        `${name} lists addresses and networks of proxies, separated by commas, such as 10.0.0.0/8,2001:db8::1; ${JSON.stringify(proxy)} ${fault}.`,
+      );
+    }
+  }
+  return proxies;
+}
+
+function readList(text = ""): string[] {
+  const entries = text.split(",").map((entry) => entry.trim());
+  return entries.filter((entry) => entry !== "");
 }

@@ -1,10 +1,12 @@
 import type { Config } from "./config.ts";
 import { prepareDatabaseFile } from "./data-dir.ts";
-import { type Keyring, openKeyring } from "./keys/keyring.ts";
+import { type LiveTokens, liveTokens } from "./http/live-token.ts";
+import { type Keyring, type KeyringEvents, openKeyring } from "./keys/keyring.ts";
 import { MasterKeys } from "./keys/master-key.ts";
 import { Outbound, type OutboundOptions } from "./keys/outbound.ts";
 import type { JwksEvents } from "./keys/jwks-cache.ts";
 import { PartnerKeys } from "./keys/partner-keys.ts";
+import { ScopeCatalog } from "./oauth/scope-catalog.ts";
 import { openStore } from "./storage/kysely-store.ts";
 import type { Store } from "./storage/store.ts";
 import { type Log, openLog } from "./telemetry/log.ts";
@@ -18,6 +20,10 @@ export interface Deps {
   readonly keyring: Keyring;
   readonly outbound: Outbound;
   readonly partnerKeys: PartnerKeys;
+  /** The resource identifier of our own API: the `aud` of the tokens that open it, never the issuer (contract §1). */
+  readonly resource: string;
+  readonly scopes: ScopeCatalog;
+  readonly liveTokens: LiveTokens;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly nowMs: () => number;
@@ -34,15 +40,38 @@ export async function openDeps(config: Config, overrides: DepsOverrides = {}): P
   const masterKeys = new MasterKeys(config.masterKeys);
   const store = await openConfiguredStore(config, log);
   try {
-    const keyring = await openKeyring(store.signingKeys, masterKeys, config.signingAlgorithm, nowMs());
+    const { signingAlgorithm: algorithm, signingKeyDays } = config;
+    const events = keyringEvents(log);
+    const keyring = await openKeyring({ store: store.signingKeys, masterKeys, algorithm, signingKeyDays, nowMs, events });
     const metrics = openMetrics();
     const outbound = new Outbound({ ...overrides.network, allowHosts: config.jwksAllowHosts });
     const partnerKeys = new PartnerKeys({ store: store.partnerJwks, outbound, nowMs, events: jwksEvents(log, metrics) });
-    return { config, store, masterKeys, keyring, outbound, partnerKeys, log, metrics, nowMs };
+    const resource = `${config.publicUrl}/v2`;
+    const scopes = new ScopeCatalog({ store: store.resourceServers, resource, nowMs });
+    const live = liveTokens({
+      issuer: config.publicUrl,
+      partners: store.partners,
+      accounts: store.accounts,
+      tokens: store.tokens,
+      hashesOf: (token) => masterKeys.hashesOf(token),
+      keys: keyring,
+      nowMs,
+      restoredAtSeconds: store.restoredAtSeconds,
+    });
+    return { config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, liveTokens: live, log, metrics, nowMs };
   } catch (thrown) {
     await store.close();
     throw thrown;
   }
+}
+
+function keyringEvents(log: Log): KeyringEvents {
+  return {
+    scheduled: (kid, atMs) => log.info("signing key switch scheduled", { kid, at: new Date(atMs).toISOString() }),
+    switched: ({ from, former }) => log.info("signing key switched", { from, dropped: former === "drop" }),
+    readFailed: (error) => log.warn("signing keys cannot be read or kept up; the last ones serve on", { error }),
+    notOpened: (kid) => log.error("CAMBIST_MASTER_KEY does not open a signing key; this node cannot sign with it", { kid }),
+  };
 }
 
 /** The URL stays out of the log: it may hold a key of its own. */

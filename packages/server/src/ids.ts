@@ -30,6 +30,16 @@ export function newEntityId(): string {
   return randomUUID();
 }
 
+export function newResourceServerId(): string {
+  return `rs_${randomBytes(16).toString("hex")}`;
+}
+
+const RESOURCE_SERVER_ID = /^rs_[0-9a-f]{32}$/;
+
+export function isResourceServerId(text: string): boolean {
+  return RESOURCE_SERVER_ID.test(text);
+}
+
 const POOL_BYTES = 4096;
 let pool = Buffer.alloc(0);
 
@@ -44,6 +54,11 @@ function randomFromPool(bytes: number): Buffer {
 /** The `jti` of an access token: 128 random bits. */
 export function newTokenId(): string {
   return randomFromPool(16).toString("base64url");
+}
+
+/** An opaque access token, 128 random bits (contract §3). */
+export function newOpaqueToken(): string {
+  return `sk-${randomFromPool(16).toString("hex")}`;
 }
 
 /** 32 hex digits as W3C Trace Context has them, the first 12 the time in milliseconds: recorded exchanges lie in the order of time. */

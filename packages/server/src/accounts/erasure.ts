@@ -39,7 +39,7 @@ export function deleteRoute<K extends EntityKind>(entity: EntityDescription<K>, 
       const isCascade = call.query["cascade"] === "true";
       const eraseOne = (one: EntityTarget) =>
         writeAccount(operationId, call, deps, async (writer) => {
-          const changedId = await writer.erase(entity.kind, one).catch((thrown: unknown) => {
+          const changedId = await writer.erase(entity.kind, one, deps.nowMs).catch((thrown: unknown) => {
             if (isCascade && isRefusal(thrown, "absent")) return undefined; // what was there at the beginning: another erasure has ended it
             throw isCascade && isRefusal(thrown, "has_children") ? new StillFilling() : thrown;
           });

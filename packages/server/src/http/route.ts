@@ -1,6 +1,7 @@
 import type { Scope } from "@cambist/protocol";
 import type { z } from "zod";
 import type { Partner } from "../storage/store.ts";
+import type { Standing } from "./rate-limit.ts";
 
 /** Who may call. There is no default: a route without it does not compile, so nothing is open by forgetting. */
 export type RouteAuth =
@@ -27,6 +28,8 @@ export interface Answer {
 }
 
 export interface RawRequest {
+  /** How the caller stands with its limit, once it is known who that is; told by headers of whatever the answer will be. */
+  standing?: Standing;
   readonly traceId: string;
   readonly method: string;
   readonly address: string;

@@ -5,12 +5,15 @@ import { newTraceId } from "../ids.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
+import type { ClientAddress } from "./client-address.ts";
 import { parseJsonBody, validateInput } from "./input.ts";
 import { Problem, problemAnswer } from "./problem.ts";
+import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
 import type { Answer, RawRequest, Route, Unread } from "./route.ts";
 
 export interface RouterPorts {
   readonly authenticate: Authenticate;
+  readonly clientAddress: ClientAddress;
   readonly log: Log;
   readonly metrics: Metrics;
   /** The path of the public URL, without a slash at its end: routes answer under it too, whether or not a proxy takes it away. */
@@ -107,7 +110,7 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
       method: METHODS.filter((method) => !methods.includes(method)),
       url: path,
       async handler(request, reply) {
-        const refused = await route?.refuseUnread?.(rawRequest(request), "method_not_allowed");
+        const refused = await route?.refuseUnread?.(rawRequest(request, ports), "method_not_allowed");
         const answer = refused ?? problemAnswer(problem, request.id);
         return sendAnswer(reply, { ...answer, headers: { ...answer.headers, ...allow } });
       },
@@ -117,13 +120,23 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
 
 async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: RouterPorts): Promise<FastifyReply> {
   const started = performance.now();
-  const raw = rawRequest(request);
-  const principal = await ports.authenticate(route.auth, raw.authorization);
-  const body = route.schemas.body ? parseJsonBody(raw) : undefined;
-  const input = validateInput(route, { body, query: request.query, params: request.params });
-  const answer = await route.handle({ ...input, principal, raw });
+  const raw = rawRequest(request, ports);
+  let answer: Answer;
+  try {
+    const principal = await ports.authenticate(route.auth, raw.authorization);
+    const body = route.schemas.body ? parseJsonBody(raw) : undefined;
+    const input = validateInput(route, { body, query: request.query, params: request.params });
+    answer = await route.handle({ ...input, principal, raw });
+  } finally {
+    if (raw.standing !== undefined) reply.headers(standingHeaders(route, raw.standing)); // stay where the answer will be that to what was thrown
+  }
   ports.metrics.observeRequest(route.operationId, answer.status, performance.now() - started);
   return sendAnswer(reply, answer);
+}
+
+/** Under `/v1` also in the form that its clients read (contract §3). */
+function standingHeaders({ path }: Route, standing: NonNullable<RawRequest["standing"]>): Record<string, string> {
+  return path.startsWith("/v1/") ? envelopeRateLimitHeaders(standing) : rateLimitHeaders(standing);
 }
 
 async function answerFailure(
@@ -135,7 +148,7 @@ async function answerFailure(
   const unread = UNREAD[frameworkCode(error) ?? ""];
   let answer: Answer;
   try {
-    answer = route.refuseUnread && unread ? await route.refuseUnread(rawRequest(request), unread) : failureAnswer(error, request, ports);
+    answer = route.refuseUnread && unread ? await route.refuseUnread(rawRequest(request, ports), unread) : failureAnswer(error, request, ports);
   } catch (thrown) {
     answer = failureAnswer(thrown, request, ports);
   }
@@ -148,7 +161,7 @@ const UNREAD: Readonly<Record<string, Unread>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: "media_type_unsupported",
 };
 
-function rawRequest(request: FastifyRequest): RawRequest {
+function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): RawRequest {
   const { rawHeaders } = request.raw;
   const authorization: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -157,7 +170,8 @@ function rawRequest(request: FastifyRequest): RawRequest {
   return {
     traceId: request.id,
     method: request.method,
-    address: request.ip ?? "", // the connection may be gone already, and its address with it
+    // the connection may be gone already, and its address with it; Node joins several headers with commas
+    address: clientAddress(request.ip ?? "", request.headers["x-forwarded-for"] as string | undefined),
     authorization,
     mediaType: request.headers["content-type"],
     hasQuery: request.url.includes("?"),

@@ -2,12 +2,12 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
 import type { AccessTokenAlgorithm } from "@cambist/protocol";
 import { calculateJwkThumbprint, compactVerify, createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet } from "jose";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { storeOver } from "../storage/kysely-store.ts";
 import { migrate } from "../storage/migrate.ts";
 import type { SigningKeyStore, StoredSigningKey } from "../storage/store.ts";
 import { createTestDatabase, type TestDatabase } from "../testing/database.ts";
-import { openKeyring } from "./keyring.ts";
+import { type Keyring, openKeyring } from "./keyring.ts";
 import { MASTER_KEY_BYTES, MasterKeys } from "./master-key.ts";
 
 const NOW_MS = 1_750_000_000_000;
@@ -17,16 +17,33 @@ const newMasterKeys = () => new MasterKeys([randomBytes(MASTER_KEY_BYTES)]);
 function memoryStore(keys: StoredSigningKey[] = []): SigningKeyStore & { readonly keys: StoredSigningKey[] } {
   return {
     keys,
-    list: () => Promise.resolve(keys.map((key) => ({ ...key, createdAtMs: NOW_MS }))),
+    list: () => Promise.resolve(keys.map((key) => ({ ...key, createdAtMs: NOW_MS, signsFromMs: undefined, dropAfterMs: undefined }))),
     addIfAbsent(key) {
       if (!keys.some((other) => other.algorithm === key.algorithm && other.state === key.state)) keys.push(key);
       return Promise.resolve();
     },
+    reseal(kid, beforeKeyId, { sealed, keyId }) {
+      const index = keys.findIndex((key) => key.kid === kid && key.sealingKeyId === beforeKeyId);
+      if (index >= 0) keys[index] = { ...(keys[index] as StoredSigningKey), sealedPrivateKey: sealed, sealingKeyId: keyId };
+      return Promise.resolve();
+    },
+    ...NOT_ASKED_HERE,
   };
 }
 
-const openOn = (store: SigningKeyStore, masterKeys: MasterKeys, algorithm: AccessTokenAlgorithm = "ES256") =>
-  openKeyring(store, masterKeys, algorithm, NOW_MS);
+const notAskedHere = () => Promise.reject(new Error("not asked here: rotation has its own tests, on real stores"));
+const NOT_ASKED_HERE = { schedule: notAskedHere, switch: notAskedHere, dropRetired: notAskedHere, listMasterKeyUses: notAskedHere };
+
+const opened: Keyring[] = [];
+afterEach(() => Promise.all(opened.splice(0).map((keyring) => keyring.close())));
+
+async function openOn(store: SigningKeyStore, masterKeys: MasterKeys, algorithm: AccessTokenAlgorithm = "ES256"): Promise<Keyring> {
+  const ignore = () => undefined;
+  const events = { scheduled: ignore, switched: ignore, readFailed: ignore, notOpened: ignore };
+  const keyring = await openKeyring({ store, masterKeys, algorithm, signingKeyDays: 90, nowMs: () => NOW_MS, events });
+  opened.push(keyring);
+  return keyring;
+}
 const states = (keys: readonly StoredSigningKey[]) => keys.map(({ algorithm, state }) => `${algorithm} ${state}`);
 const asJwks = (keyring: { jwks(): unknown }) => keyring.jwks() as JSONWebKeySet;
 
@@ -146,11 +163,23 @@ describe("the master key", () => {
     expect(states(store.keys)).toEqual(["ES256 current"]);
   });
 
-  test("rotated, new,old: the stored keys open, and go on signing", async () => {
+  test("rotated, new,old: the stored keys open, go on signing, and open by the new one alone from then on", async () => {
     const store = memoryStore();
     const [oldKey, newKey] = [randomBytes(MASTER_KEY_BYTES), randomBytes(MASTER_KEY_BYTES)];
     const { kid } = (await openOn(store, new MasterKeys([oldKey]))).signer();
+    await expect(openOn(store, new MasterKeys([newKey]))).rejects.toThrow(/does not open/);
     expect((await openOn(store, new MasterKeys([newKey, oldKey]))).signer().kid).toBe(kid);
+    expect((await openOn(store, new MasterKeys([newKey]))).signer().kid).toBe(kid);
+    await expect(openOn(store, new MasterKeys([oldKey]))).rejects.toThrow(/does not open/);
+  });
+
+  test("old,new, the step before it: nothing is sealed under the new one yet", async () => {
+    const store = memoryStore();
+    const [oldKey, newKey] = [randomBytes(MASTER_KEY_BYTES), randomBytes(MASTER_KEY_BYTES)];
+    await openOn(store, new MasterKeys([oldKey, newKey]));
+    const before = [...store.keys];
+    await openOn(store, new MasterKeys([oldKey]));
+    expect(store.keys).toEqual(before);
   });
 });
 

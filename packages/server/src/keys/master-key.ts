@@ -33,6 +33,11 @@ export class MasterKeys {
     return { hash: hmac(newest, secret), pepperId: newest.id };
   }
 
+  /** Under each key of the list, newest first: where the hash itself is what is looked for. */
+  hashesOf(secret: string): readonly Uint8Array[] {
+    return this.keys.map((keys) => hmac(keys, secret));
+  }
+
   /** In constant time, and in the same time where there is nothing to compare with. Gives the index of the hash that fits, or -1. */
   findSecret(secret: string, hashes: readonly HashedSecret[]): number {
     const byPepper = new Map<string, Uint8Array>();
@@ -67,6 +72,16 @@ export class MasterKeys {
     } catch {
       return undefined;
     }
+  }
+
+  /** Of the list, newest first: what tells which master key something was made under. */
+  ids(): readonly string[] {
+    return this.keys.map(({ id }) => id);
+  }
+
+  /** That it was made under the first key of the list, as everything new is. */
+  isNewest(keyId: string): boolean {
+    return keyId === this.newest().id;
   }
 
   private newest(): DerivedKeys {

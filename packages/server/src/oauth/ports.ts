@@ -1,36 +1,86 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ClientAuthentication, ExchangeFacts, TokenEndpointPorts } from "@cambist/protocol";
-import { isClientId, newTokenId } from "../ids.ts";
+import type {
+  ClientAuthentication,
+  ClientPorts,
+  ExchangeFacts,
+  IntrospectionPorts,
+  RevocationPorts,
+  TokenCallerPorts,
+  TokenEndpointPorts,
+} from "@cambist/protocol";
+import type { LiveTokens } from "../http/live-token.ts";
+import { isClientId, isResourceServerId, newOpaqueToken, newTokenId } from "../ids.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
 import type { PartnerKeys } from "../keys/partner-keys.ts";
+import { secretRehash } from "../keys/secret-rehash.ts";
+import type { AccountStore, Entitlement } from "../storage/account-store.ts";
 import type { Partner, Store } from "../storage/store.ts";
+import type { ScopeCatalog } from "./scope-catalog.ts";
 
 export interface PortSources {
   readonly issuer: string;
-  readonly resource: string;
-  readonly store: Pick<Store, "partners" | "exchanges" | "restoredAtSeconds">;
+  readonly store: Pick<Store, "accounts" | "partners" | "exchanges" | "tokens" | "resourceServers" | "restoredAtSeconds">;
   readonly partnerKeys: PartnerKeys;
   readonly masterKeys: MasterKeys;
   readonly keyring: Keyring;
+  readonly scopes: ScopeCatalog;
+  readonly liveTokens: LiveTokens;
   readonly nowMs: () => number;
 }
 
-/** What the pure token endpoint asks of the outside, out of the parts of this server. */
-export function tokenEndpointPorts({ issuer, resource, store, partnerKeys, masterKeys, keyring, nowMs }: PortSources): TokenEndpointPorts {
+/** What the pure endpoints ask of the outside, out of the parts of this server. */
+export interface OAuthPorts {
+  readonly token: TokenEndpointPorts;
+  readonly introspection: IntrospectionPorts;
+  readonly revocation: RevocationPorts;
+}
+
+export function oauthPorts(sources: PortSources): OAuthPorts {
+  const { store, masterKeys, keyring, scopes, liveTokens, nowMs } = sources;
+  const client = clientPorts(sources);
+  const caller = callerPorts(client, sources);
+  return {
+    token: {
+      ...client,
+      nowMs,
+      waitMs: (ms) => sleep(ms),
+      newTokenId,
+      newOpaqueToken() {
+        const token = newOpaqueToken();
+        return { token, ...masterKeys.hashSecret(token) };
+      },
+      scopeCatalog: ({ allowedScopes }) => scopes.find(allowedScopes),
+      issue: (request) => store.exchanges.issue(request),
+      recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(withoutForeignId(facts), refusal),
+      signer: () => keyring.signer(),
+    },
+    introspection: {
+      ...caller,
+      async findWorkingToken(token) {
+        const live = await liveTokens.findLive(token);
+        return "dead" in live ? undefined : live;
+      },
+      findEntitlements: (clientId, userId) => findEntitlements(store.accounts, clientId, userId),
+    },
+    revocation: {
+      ...caller,
+      findIssuedToken: (token) => liveTokens.findIssued(token),
+      async revokeToken({ tokenId, clientId }) {
+        await store.tokens.revoke({ kind: "token", tokenId, partnerId: clientId }, nowMs);
+      },
+    },
+  };
+}
+
+function clientPorts({ issuer, store, partnerKeys, masterKeys }: PortSources): ClientPorts {
+  const rehash = secretRehash(store.partners, masterKeys);
   return {
     issuer,
-    resource,
-    nowMs,
-    waitMs: (ms) => sleep(ms),
-    newTokenId,
     sha256: (text) => createHash("sha256").update(text).digest(),
     restoredAtSeconds: store.restoredAtSeconds,
     partnerKeys: (client, kid) => partnerKeys.find(client as Partner, kid), // the very object that findClient or authenticateClient gave out
-    issue: (request) => store.exchanges.issue(request),
-    recordRefusal: (facts, refusal) => store.exchanges.recordRefusal(withoutForeignId(facts), refusal),
-    signer: () => keyring.signer(),
     async findClient(clientId) {
       const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
       if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
@@ -39,14 +89,45 @@ export function tokenEndpointPorts({ issuer, resource, store, partnerKeys, maste
     async authenticateClient(clientId, secret): Promise<ClientAuthentication> {
       const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
       const found = masterKeys.findSecret(secret, partner?.secrets ?? []); // the same work, whether or not there is such a partner
-      const secretId = partner?.secrets[found]?.secretId;
+      const kept = partner?.secrets[found];
       if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
       if (partner.tokenEndpointAuthMethod !== "client_secret") return { ok: false, fault: { cause: "wrong_method" } };
-      if (secretId === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
+      if (kept === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
       if (partner.status !== "active") return { ok: false, fault: { cause: "disabled" } };
-      return { ok: true, value: { client: partner, secretId } };
+      rehash({ clientId, secret: kept, presented: secret });
+      return { ok: true, value: { client: partner, secretId: kept.secretId } };
     },
   };
+}
+
+function callerPorts(client: ClientPorts, { store, masterKeys, nowMs }: PortSources): TokenCallerPorts {
+  return {
+    ...client,
+    nowMs,
+    noteCaller: (clientId, used) => store.exchanges.noteCaller(clientId, used),
+    async authenticateResourceServer(resourceServerId, secret) {
+      const api = isResourceServerId(resourceServerId) ? await store.resourceServers.find(resourceServerId) : undefined;
+      const kept = api?.secrets[masterKeys.findSecret(secret, api.secrets)];
+      if (api === undefined || kept === undefined) return undefined;
+      if (nowMs() - (kept.lastUsedAtMs ?? 0) > SECRET_USE_MS) await store.resourceServers.noteUse(resourceServerId, kept.secretId, nowMs());
+      return { kind: "resource_server", resourceServerId, audience: api.audience };
+    },
+  };
+}
+
+/** `last_used_at` is true to this. */
+const SECRET_USE_MS = 60_000;
+
+/** The effective set: what the user, its workspace and its organization hold together (contract §1). */
+async function findEntitlements(accounts: Pick<AccountStore, "find">, clientId: string, userId: string): Promise<readonly Entitlement[]> {
+  const user = await accounts.find("user", clientId, { id: userId });
+  if (user === undefined) return [];
+  const [workspace, organization] = await Promise.all([
+    accounts.find("workspace", clientId, { id: user.entity.workspace_id }),
+    accounts.find("organization", clientId, { id: user.entity.org_id }),
+  ]);
+  const held = [organization, workspace, user].flatMap((stored) => stored?.entity.entitlements ?? []);
+  return [...new Map(held.map((entitlement) => [entitlement.billing_feature_id, entitlement])).values()];
 }
 
 const FOREIGN_ID_CHARACTERS_MAX = 8;

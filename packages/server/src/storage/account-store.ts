@@ -132,7 +132,7 @@ export interface AccountWriter {
     at: { readonly nowMs: () => number; readonly cutOff: boolean },
   ): Promise<StoredEntity<K> & { readonly changed: boolean }>;
   /** Nothing of it is left but its id in recorded exchanges. What lies below it must be erased first. Gives its id. */
-  erase(kind: EntityKind, target: EntityTarget): Promise<string>;
+  erase(kind: EntityKind, target: EntityTarget, nowMs: () => number): Promise<string>;
 }
 
 /** What tells a repeated write from another one. */

@@ -38,8 +38,14 @@ const STEPS: Readonly<Record<keyof Schema, Step>> = {
   organizations: withdrawAccounts("organizations", "org_id"),
   idempotent_requests: forgetAnswersOfErased,
   provisioning_quotas: asInBackup,
+  rate_limit_buckets: asInBackup,
   signing_keys: withdrawSigningKeys,
   spent_tokens: keepSpent,
+  opaque_tokens: asInBackup, // all of them are from before the restore, and dead for that
+  revocations: keepRevocations,
+  resource_server_secrets: removeResourceServerSecrets,
+  resource_servers: asInBackup,
+  scopes: asInBackup,
   exchanges: asInBackup, // the replaced store is kept, and its record with it
   store_state: asInBackup, // written by every restore
   leases: asInBackup, // emptied by every restore
@@ -178,7 +184,10 @@ function withdrawSigningKeys(files: StoreFiles, report: Draft): void {
   const removed = files.rows("DELETE FROM restored.signing_keys WHERE kid NOT IN (SELECT kid FROM replaced.signing_keys) RETURNING kid");
   report.signingKeysRemoved = removed.length;
   files.exec("UPDATE restored.signing_keys SET state = 'retired'"); // all at once: one current key for an algorithm, whatever the order
-  files.exec("UPDATE restored.signing_keys AS k SET state = (SELECT r.state FROM replaced.signing_keys r WHERE r.kid = k.kid)");
+  const columns = hasColumn(files, "signing_keys", "drop_after") ? "state, signs_from, drop_after" : "state";
+  files.exec(`UPDATE restored.signing_keys AS k SET (${columns}) = (SELECT ${columns} FROM replaced.signing_keys r WHERE r.kid = k.kid)`);
+  // the backup has the private half that was destroyed when the key was retired
+  files.exec("UPDATE restored.signing_keys SET private_key_sealed = x'', sealing_key_id = '' WHERE state = 'retired'");
 }
 
 /** What is spent is from before the restore, and refused for that already; this holds where a clock was wrong, too. */
@@ -186,6 +195,22 @@ function keepSpent(files: StoreFiles): void {
   files.exec(
     "INSERT OR IGNORE INTO restored.spent_tokens (partner_id, spend_key, expires_at) SELECT partner_id, spend_key, expires_at FROM replaced.spent_tokens",
   );
+}
+
+/** What was revoked is from before the restore, and dead for that already; the feed goes on telling it to those who verify offline. */
+function keepRevocations(files: StoreFiles): void {
+  if (!hasColumn(files, "revocations", "kind")) return;
+  const columns = "kind, subject_id, kid, partner_id, cut_off_at, revoked_at, expires_at";
+  files.exec(`INSERT OR REPLACE INTO restored.revocations (${columns}) SELECT ${columns} FROM replaced.revocations`);
+}
+
+/** Of APIs that the replaced store knows: of the others it can say nothing. */
+function removeResourceServerSecrets(files: StoreFiles, report: Draft): void {
+  if (!hasColumn(files, "resource_server_secrets", "secret_id")) return;
+  report.secretsRemoved += files.rows(
+    `DELETE FROM restored.resource_server_secrets WHERE resource_server_id IN (SELECT resource_server_id FROM replaced.resource_servers)
+      AND (resource_server_id, secret_id) NOT IN (SELECT resource_server_id, secret_id FROM replaced.resource_server_secrets) RETURNING secret_id`,
+  ).length;
 }
 
 /** The replaced store may be of an earlier version: of its tables, only what the first migration made is there for sure. */

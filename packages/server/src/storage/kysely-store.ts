@@ -8,7 +8,10 @@ import { accountStore } from "./tables/accounts.ts";
 import { exchangeStore } from "./tables/exchanges.ts";
 import { partnerJwksStore } from "./tables/partner-jwks.ts";
 import { partnerStore } from "./tables/partners.ts";
+import { rateLimitStore } from "./tables/rate-limits.ts";
+import { resourceServerStore } from "./tables/resource-servers.ts";
 import { signingKeyStore } from "./tables/signing-keys.ts";
+import { tokenStore } from "./tables/tokens.ts";
 
 export type StoreLocation = { readonly sqlitePath: string } | { readonly postgresUrl: string };
 
@@ -33,6 +36,9 @@ export function storeOver(dialect: Dialect, restoredAtSeconds?: number): Store {
     accounts: accountStore(dialect),
     signingKeys: signingKeyStore(dialect),
     exchanges: exchangeStore(dialect),
+    tokens: tokenStore(dialect),
+    resourceServers: resourceServerStore(dialect),
+    rateLimits: rateLimitStore(dialect),
     async ping() {
       await dialect.read((db) => sql`SELECT 1`.execute(db));
     },

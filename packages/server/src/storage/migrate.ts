@@ -5,6 +5,9 @@ import type { Dialect } from "./dialect.ts";
 import { first } from "./migrations/0001-first.ts";
 import { partnerJwks } from "./migrations/0002-partner-jwks.ts";
 import { accounts } from "./migrations/0003-accounts.ts";
+import { signingKeySchedule } from "./migrations/0004-signing-key-schedule.ts";
+import { rateLimits } from "./migrations/0005-rate-limits.ts";
+import { tokens } from "./migrations/0006-tokens.ts";
 
 type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 
@@ -13,6 +16,9 @@ const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
   ["0001-first", first],
   ["0002-partner-jwks", partnerJwks],
   ["0003-accounts", accounts],
+  ["0004-signing-key-schedule", signingKeySchedule],
+  ["0005-rate-limits", rateLimits],
+  ["0006-tokens", tokens],
 ];
 
 export const MIGRATION_NAMES: readonly string[] = MIGRATIONS.map(([name]) => name);

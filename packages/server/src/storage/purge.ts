@@ -4,18 +4,19 @@ import type { Dialect } from "./dialect.ts";
 /** Few enough for an index to be the shorter way to them. */
 const PURGE_ROWS_MAX = 100;
 
-/** Deletes the rows of a partner-keyed table whose `expires_at` is over, in short transactions. Gives the number. */
+/** Deletes the rows of a table whose `expires_at` is over, by their key, in short transactions. Gives the number. */
 export async function purgeExpired(
   dialect: Dialect,
-  table: "spent_tokens" | "idempotent_requests",
-  key: "spend_key" | "request_key",
+  table: "spent_tokens" | "idempotent_requests" | "opaque_tokens" | "revocations",
+  key: readonly string[],
   nowMs: number,
 ): Promise<number> {
+  const columns = sql.join(key.map((column) => sql.ref(column)));
   let purged = 0;
   for (;;) {
     const deleted = await dialect.write((db) =>
-      sql`DELETE FROM ${sql.table(table)} WHERE (partner_id, ${sql.ref(key)}) IN
-        (SELECT partner_id, ${sql.ref(key)} FROM ${sql.table(table)} WHERE expires_at < ${nowMs} ORDER BY expires_at LIMIT ${sql.lit(PURGE_ROWS_MAX)})`.execute(
+      sql`DELETE FROM ${sql.table(table)} WHERE (${columns}) IN
+        (SELECT ${columns} FROM ${sql.table(table)} WHERE expires_at < ${nowMs} ORDER BY expires_at LIMIT ${sql.lit(PURGE_ROWS_MAX)})`.execute(
         db,
       ),
     );

@@ -182,13 +182,13 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
   test("erase and eraseBelow", async () => {
     const [byId] = keysOf("user", 9);
     const [, byExternalId] = keysOf("user", 10);
-    for (const key of [byId, byExternalId]) await expectIndexed(3, () => write((writer) => writer.erase("user", target(key))));
+    for (const key of [byId, byExternalId]) await expectIndexed(3, () => write((writer) => writer.erase("user", target(key), Date.now)));
     for (const kind of ["workspace", "organization"] as const) {
       await expectIndexed(2, () =>
-        expect(write((writer) => writer.erase(kind, target({ id: idOf(PREFIX[kind], 1) })))).rejects.toThrow("has_children"),
+        expect(write((writer) => writer.erase(kind, target({ id: idOf(PREFIX[kind], 1) }), Date.now))).rejects.toThrow("has_children"),
       );
       await expectIndexed(2, () => store.accounts.eraseBelow(kind, partnerId, idOf(PREFIX[kind], 1)));
-      await expectIndexed(3, () => write((writer) => writer.erase(kind, target({ id: idOf(PREFIX[kind], 1) }))));
+      await expectIndexed(3, () => write((writer) => writer.erase(kind, target({ id: idOf(PREFIX[kind], 1) }), Date.now)));
     }
   });
 

@@ -166,6 +166,8 @@ describe("a restored store", () => {
     for (const path of [file, storePath]) {
       await change(
         path,
+        "ALTER TABLE @signing_keys DROP COLUMN signs_from",
+        "ALTER TABLE @signing_keys DROP COLUMN drop_after",
         "DROP TABLE @idempotent_requests",
         "DROP TABLE @provisioning_quotas",
         "DROP INDEX @users_org_id",
@@ -262,6 +264,20 @@ describe("what the replaced store had withdrawn", () => {
     await change(storePath, "DELETE FROM @signing_keys WHERE kid = 'k1'", "UPDATE @signing_keys SET state = 'current' WHERE kid = 'k2'");
     expect((await restore()).withdrawals).toMatchObject({ signingKeysRemoved: 1 });
     expect(await query(storePath, "SELECT kid, state FROM @signing_keys")).toEqual([{ kid: "k2", state: "current" }]);
+  });
+
+  test("stays retired: a signing key, until its time is over, and without the private half that the backup has", async () => {
+    await change(
+      storePath,
+      "UPDATE @signing_keys SET state = 'retired', drop_after = 77, private_key_sealed = x'', sealing_key_id = '' WHERE kid = 'k1'",
+      "UPDATE @signing_keys SET state = 'current', signs_from = 66 WHERE kid = 'k2'",
+    );
+    await restore();
+    const columns = "kid, state, signs_from, drop_after, length(private_key_sealed) AS bytes, sealing_key_id";
+    expect(await query(storePath, `SELECT ${columns} FROM @signing_keys ORDER BY kid`)).toEqual([
+      { kid: "k1", state: "retired", signs_from: null, drop_after: 77, bytes: 0, sealing_key_id: "" },
+      { kid: "k2", state: "current", signs_from: 66, drop_after: null, bytes: 4, sealing_key_id: "m" },
+    ]);
   });
 
   test("leaves the signing keys alone where the replaced store was begun anew", async () => {

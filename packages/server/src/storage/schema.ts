@@ -8,8 +8,14 @@ export interface Schema {
   users: UsersTable;
   idempotent_requests: IdempotentRequestsTable;
   provisioning_quotas: ProvisioningQuotasTable;
+  rate_limit_buckets: RateLimitBucketsTable;
   signing_keys: SigningKeysTable;
   spent_tokens: SpentTokensTable;
+  opaque_tokens: OpaqueTokensTable;
+  revocations: RevocationsTable;
+  resource_servers: ResourceServersTable;
+  resource_server_secrets: ResourceServerSecretsTable;
+  scopes: ScopesTable;
   exchanges: ExchangesTable;
   store_state: StoreStateTable;
   leases: LeasesTable;
@@ -120,21 +126,91 @@ export interface ProvisioningQuotasTable {
   used: number;
 }
 
+/** A token bucket: filled up to `level` at `updated_at`, and evenly since. */
+export interface RateLimitBucketsTable {
+  partner_id: string;
+  level: number;
+  updated_at: number;
+}
+
 export interface SigningKeysTable {
   kid: string;
   algorithm: string;
   state: "current" | "next" | "retired";
   public_jwk: string;
-  /** AES-256-GCM under a key derived from the master key. */
+  /** AES-256-GCM under a key derived from the master key; no bytes once it is retired. */
   private_key_sealed: Uint8Array;
   sealing_key_id: string;
   created_at: number;
+  /** From when it signs; null on a next key: not scheduled. */
+  signs_from: number | null;
+  /** Of a retired one. */
+  drop_after: number | null;
 }
 
 export interface SpentTokensTable {
   partner_id: string;
   spend_key: Uint8Array;
   expires_at: number;
+}
+
+/** Access tokens that say nothing of themselves. Found by the hash alone: the token is all that its bearer sends. */
+export interface OpaqueTokensTable {
+  /** HMAC-SHA-256 under a pepper; the token itself is nowhere. */
+  token_hash: Uint8Array;
+  /** Which master key the pepper was derived from. */
+  pepper_id: string;
+  /** Its `jti`. */
+  token_id: string;
+  partner_id: string;
+  audience: string;
+  scope: string;
+  /** Of the partner's keys behind it, JSON. */
+  kids: string;
+  /** Seconds: its `iat`. */
+  issued_at: number;
+  expires_at: number;
+}
+
+/** The latest cut-off of each subject, kept as long as a token that it has ended could live. */
+export interface RevocationsTable {
+  kind: "token" | "user" | "workspace" | "organization" | "partner" | "partner_key";
+  /** A jti, an entity's id or a client id. */
+  subject_id: string;
+  /** Of a partner's key, else empty. */
+  kid: string;
+  /** null: the operator named a jti, and no partner. */
+  partner_id: string | null;
+  /** Seconds: no token of the subject with an `iat` at or before it is good. */
+  cut_off_at: number;
+  revoked_at: number;
+  expires_at: number;
+}
+
+export interface ResourceServersTable {
+  resource_server_id: string;
+  name: string;
+  audience: string;
+  created_at: number;
+  updated_at: number;
+}
+
+export interface ResourceServerSecretsTable {
+  resource_server_id: string;
+  secret_id: string;
+  secret_hash: Uint8Array;
+  pepper_id: string;
+  created_at: number;
+  last_used_at: number | null;
+}
+
+export interface ScopesTable {
+  name: string;
+  principal: "user" | "service_account";
+  /** null: our own API. */
+  resource_server_id: string | null;
+  description: string;
+  created_at: number;
 }
 
 export interface ExchangesTable {

@@ -157,7 +157,7 @@ describe.each(DIALECTS)("accounts in the store on %s", (dialect) => {
     const { orgId, workspaceId } = await createHome(store, clientId);
     await createUser(store, clientId, workspaceId);
     const erase = (kind: "organization" | "workspace", id: string) =>
-      rejection(store.accounts.write((writer) => writer.erase(kind, target(clientId, id))));
+      rejection(store.accounts.write((writer) => writer.erase(kind, target(clientId, id), () => NOW)));
     expect(await erase("organization", orgId)).toBe("has_children");
     expect(await erase("workspace", workspaceId)).toBe("has_children");
     await store.accounts.eraseBelow("organization", other.clientId, orgId);

@@ -1,5 +1,6 @@
-import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal, SubjectTokenAlgorithm } from "@cambist/protocol";
+import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal, Spend, SubjectTokenAlgorithm } from "@cambist/protocol";
 import type { AccountStore } from "./account-store.ts";
+import type { ResourceServerStore, StoredSecret, TokenStore } from "./token-store.ts";
 
 /**
  * Everything that is kept, behind one interface on two databases. Every method that belongs to a partner takes the partner; an object
@@ -11,6 +12,9 @@ export interface Store {
   readonly accounts: AccountStore;
   readonly signingKeys: SigningKeyStore;
   readonly exchanges: ExchangeStore;
+  readonly tokens: TokenStore;
+  readonly resourceServers: ResourceServerStore;
+  readonly rateLimits: RateLimitStore;
   /**
    * When this store was last put back from a backup, seconds since 1970. What was spent or withdrawn between the backup and then is not in it: nothing
    * that was signed until then may pass.
@@ -23,17 +27,20 @@ export interface Store {
 
 export type Status = "active" | "disabled";
 
-export interface PartnerSettings extends Omit<Client, "clientId" | "version" | "issuer" | "audience"> {
+export interface PartnerSettings extends Omit<Client, "clientId" | "version" | "issuer" | "audience" | "cutOffs"> {
   /** What its entitlements may name; null: anything. */
   readonly billingFeatures: readonly string[] | null;
+  /** null: the server's own. */
+  readonly rateLimits: RateLimits | null;
 }
 
-export interface PartnerSecret {
-  readonly secretId: string;
-  readonly hash: Uint8Array;
-  readonly pepperId: string;
-  readonly createdAtMs: number;
+/** Of a partner, over all nodes: so many in a minute on average, and after a rest so many at once. */
+export interface RateLimits {
+  readonly requestsPerMinute: number;
+  readonly burst: number;
 }
+
+export type PartnerSecret = StoredSecret;
 
 /** A secret as it is listed: when it was last used, to the minute. */
 export interface ListedSecret {
@@ -54,7 +61,7 @@ export interface Partner extends Client, PartnerSettings {
   readonly updatedAtMs: number;
 }
 
-export interface NewPartner extends Omit<Client, "version">, PartnerSettings {
+export interface NewPartner extends Omit<Client, "version" | "cutOffs">, PartnerSettings {
   readonly name: string;
   readonly jwks: unknown;
   readonly jwksUri: string | null;
@@ -83,6 +90,8 @@ export interface PartnerStore {
   addSecret(clientId: string, secret: PartnerSecret, countMax: number): Promise<"added" | "absent" | "too_many">;
   /** Refused where it was used after `unusedSinceMs`, unless that is undefined. */
   removeSecret(clientId: string, secretId: string, unusedSinceMs: number | undefined): Promise<"removed" | "absent" | "in_use">;
+  /** Another keyed hash of the same secret. Does nothing where its hash is no longer `before`. */
+  rehashSecret(clientId: string, secretId: string, before: Uint8Array, after: Pick<PartnerSecret, "hash" | "pepperId">): Promise<void>;
 }
 
 export type PartnerChange = Partial<Omit<NewPartner, "clientId" | "secret"> & { readonly status: Status }>;
@@ -127,24 +136,74 @@ export interface StoredSigningKey {
   readonly algorithm: string;
   readonly state: "current" | "next" | "retired";
   readonly publicJwk: Readonly<Record<string, unknown>>;
+  /** No bytes once it is retired: nothing is signed by it any more. */
   readonly sealedPrivateKey: Uint8Array;
+  /** Of the master key; empty with it. */
   readonly sealingKeyId: string;
 }
 
+/** Times are milliseconds since 1970. */
 export interface ListedSigningKey extends StoredSigningKey {
+  /** And published. */
   readonly createdAtMs: number;
+  /** Of the next key: undefined where no switch is scheduled. Of any other: undefined where it signed from the first start on. */
+  readonly signsFromMs: number | undefined;
+  /** Of a retired key: from when on it is neither published nor taken. */
+  readonly dropAfterMs: number | undefined;
+}
+
+/** One turn of the keys of the successor's algorithm: the next one becomes the current one, and the successor the next one. */
+export interface KeySwitch {
+  /** The kid of what was the current key when the switch was decided on: it happens once. */
+  readonly from: string;
+  /** What becomes of it. `drop`: it goes at once, and what was retired before it with it. */
+  readonly former: "drop" | { readonly dropAfterMs: number };
+  readonly successor: StoredSigningKey;
+}
+
+/** How many rows of a kind were hashed or sealed under a master key. */
+export interface MasterKeyUse {
+  readonly masterKeyId: string;
+  readonly what: "signing_keys" | "secrets" | "tokens";
+  readonly count: number;
 }
 
 export interface SigningKeyStore {
   list(): Promise<readonly ListedSigningKey[]>;
   /** Does nothing where the algorithm has a key in that state: of several nodes that start at once, one key wins. */
   addIfAbsent(key: StoredSigningKey, nowMs: number): Promise<void>;
+  /**
+   * Has the next key sign from `notBeforeMs` on, or from when it will have been published for `publishedMsMin`, whichever is later. A
+   * switch that is scheduled already is only ever brought forward. Gives all keys.
+   */
+  schedule(
+    algorithm: string,
+    when: { readonly notBeforeMs: number; readonly publishedMsMin: number },
+  ): Promise<readonly ListedSigningKey[]>;
+  /** In one transaction; gives all keys. "outdated": the key that was to go is not the current one, and nothing was written. */
+  switch(change: KeySwitch, nowMs: number): Promise<readonly ListedSigningKey[] | "outdated">;
+  /** Does nothing where the key is no longer sealed under `beforeKeyId`. */
+  reseal(kid: string, beforeKeyId: string, sealed: { readonly sealed: Uint8Array; readonly keyId: string }): Promise<void>;
+  /** Forgets the retired keys whose time is over. */
+  dropRetired(nowMs: number): Promise<void>;
+  /** What is hashed or sealed under which master key, of everything that is kept. */
+  listMasterKeyUses(): Promise<readonly MasterKeyUse[]>;
 }
 
 export interface ExchangeStore {
   /** In one durable transaction: re-reads the enabled flags, spends, records. Requests that arrive together share it. */
   issue(request: IssueRequest): Promise<IssueVerdict>;
   recordRefusal(facts: Readonly<ExchangeFacts>, refusal: Refusal): Promise<void>;
+  /** For a client that called, but for no exchange: spends its assertion, and writes down that its secret was used. False: spent before. */
+  noteCaller(clientId: string, used: { readonly spend: Spend | undefined; readonly facts: Readonly<ExchangeFacts> }): Promise<boolean>;
   /** Forgets spent tokens that have expired. Gives the number. */
   purgeSpent(nowMs: number): Promise<number>;
+}
+
+export interface RateLimitStore {
+  /**
+   * Takes what a node has let pass off the partner's bucket, after filling it up to now; a bucket that is not there is full. Gives what is left,
+   * below zero where more passed than was there; the debt is at most one burst. Does not look whether there is such a partner.
+   */
+  charge(partnerId: string, used: number, limits: RateLimits, nowMs: number): Promise<number>;
 }

@@ -18,4 +18,5 @@ export const UNLIMITED_CLIENT: Client = {
   provisioning: "off",
   homeWorkspaceId: null,
   provisioningHourlyMax: 1000,
+  cutOffs: { seconds: 0, keys: [] },
 };

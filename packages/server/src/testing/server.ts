@@ -67,8 +67,10 @@ async function startNode(database: TestDatabase, { network, ...overrides }: Test
     masterKeys: [],
     operatorToken: OPERATOR_TOKEN,
     signingAlgorithm: "ES256",
+    signingKeyDays: 90,
     logLevel: "debug",
     jwksAllowHosts: new Set(),
+    trustedProxies: [],
     ...overrides,
   };
   const nowMs = () => Date.now() + clock.offsetMs;

@@ -62,6 +62,7 @@ export function newPartner(changes: Partial<NewPartner> = {}): NewPartner {
     homeWorkspaceId: null,
     provisioningHourlyMax: 1000,
     billingFeatures: null,
+    rateLimits: null,
     secret: { secretId: newSecretId(), hash: randomBytes(32), pepperId: "pepper" },
     ...changes,
   };
@@ -128,6 +129,7 @@ export function issueRequest(partner: Partner, principal: Principal, key: Uint8A
     principal,
     spends: key === undefined ? [] : [{ token: "subject_token", key, expiresAtMs: NOW + 60_000 }],
     issuedAtSeconds: NOW / 1000,
+    opaque: undefined,
     facts: facts({ clientId: partner.clientId, partnerId: partner.clientId }),
   };
 }

@@ -10,6 +10,7 @@ import {
   subjectVerdict,
 } from "../dialect.ts";
 import { createUsers, type Proposals, proposeUsers } from "./postgres-provisioner.ts";
+import { keepOpaqueTokens } from "./postgres-tokens.ts";
 import { EXCHANGE_COLUMNS, exchangeRow, type ExchangeRow } from "../exchange-row.ts";
 
 /** A round trip costs more than a row: whatever the number of jobs, each step is one statement over arrays. */
@@ -52,6 +53,7 @@ async function settle(connection: PoolClient, jobs: readonly ExchangeJob[]): Pro
     verdicts.set(job, verdict);
     if (verdict.code !== "issued") await giveBack(connection, spentRows(job));
   }
+  await keepOpaqueTokens(connection, verdicts);
   await record(connection, verdicts);
   await touchSecrets(connection, jobs);
   return jobs.map((job) => verdicts.get(job) as ExchangeVerdict);

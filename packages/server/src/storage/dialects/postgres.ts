@@ -5,6 +5,7 @@ import type { Client, PoolClient } from "pg";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import { commitExchanges, findSubject } from "./postgres-exchanges.ts";
+import { findOpaqueToken, isTokenRevoked } from "./postgres-tokens.ts";
 
 const CONNECTIONS_MAX = 10;
 /** Of their own for what each request and exchange begins with: account writes that wait for one row must not take their place. */
@@ -44,6 +45,8 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
         return found.rows[0]?.version;
       }),
     findSubject: (clientId, userId) => asUnavailable(() => findSubject(pool, clientId, userId)),
+    findOpaqueToken: (hash) => asUnavailable(() => findOpaqueToken(pool, hash)),
+    isTokenRevoked: (tokenId) => asUnavailable(() => isTokenRevoked(pool, tokenId)),
     // again also where a user was to be made in a workspace that another transaction has just erased: then there is none
     commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs), [...COLLISIONS, FOREIGN_KEY_VIOLATION]),
     isUniqueViolation: (error) => sqlState(error) === UNIQUE_VIOLATION,

@@ -2,7 +2,11 @@ import {
   type ExchangeJob,
   type ExchangeVerdict,
   type IssueJob,
+  OPAQUE_COLUMNS,
+  opaqueRow,
+  type OpaqueRow,
   replayVerdict,
+  REVOKED_COLUMN,
   SUBJECT_COLUMNS,
   type SubjectRow,
   subjectVerdict,
@@ -14,6 +18,8 @@ import { sqliteProvisioner } from "./sqlite-provisioner.ts";
 export interface SqliteExchanges {
   findPartnerVersion(clientId: string): number | undefined;
   findSubject(clientId: string, userId: string): SubjectRow | undefined;
+  findOpaqueToken(hash: Uint8Array): OpaqueRow | undefined;
+  isTokenRevoked(tokenId: string): boolean;
   commitExchanges(jobs: readonly ExchangeJob[]): ExchangeVerdict[];
 }
 
@@ -34,6 +40,9 @@ function prepareStatements(database: SqliteDatabase) {
     spend: database.prepare(
       "INSERT INTO spent_tokens (partner_id, spend_key, expires_at) VALUES (?, ?, ?) ON CONFLICT (partner_id, spend_key) DO NOTHING",
     ),
+    keep: database.prepare(`INSERT INTO opaque_tokens (${OPAQUE_COLUMNS.join(", ")}) VALUES (${OPAQUE_COLUMNS.map(() => "?").join(", ")})`),
+    opaque: database.prepare(`SELECT t.*, ${REVOKED_COLUMN} FROM opaque_tokens t WHERE t.token_hash = ?`),
+    revoked: database.prepare("SELECT 1 FROM revocations WHERE subject_id = ? AND kind = 'token' AND kid = ''"),
     record: database.prepare(
       `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")}) VALUES (${EXCHANGE_COLUMNS.map(() => "?").join(", ")})`,
     ),
@@ -61,10 +70,11 @@ export function sqliteExchanges(database: SqliteDatabase): SqliteExchanges {
     const found = findPrincipal(job);
     const verdict = found ?? provisioner.propose(job.request);
     if (verdict.code !== "issued") return verdict;
-    const { client, spends } = job.request;
+    const { client, spends, opaque } = job.request;
     const replayed = spends.find((once) => statements.spend.run(client.clientId, once.key, once.expiresAtMs).changes === 0);
     if (replayed !== undefined) return replayVerdict(replayed);
     if (found === undefined) provisioner.create(job.request, verdict.subject);
+    if (opaque !== undefined) statements.keep.run(...opaqueRow(opaque));
     return verdict;
   }
 
@@ -88,6 +98,8 @@ export function sqliteExchanges(database: SqliteDatabase): SqliteExchanges {
   return {
     findPartnerVersion,
     findSubject: (clientId, userId) => findUser("user_id", clientId, userId),
+    findOpaqueToken: (hash) => statements.opaque.get(hash) as OpaqueRow | undefined,
+    isTokenRevoked: (tokenId) => statements.revoked.get(tokenId) !== undefined,
     commitExchanges(jobs) {
       statements.begin.run();
       try {

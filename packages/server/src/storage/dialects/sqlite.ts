@@ -49,6 +49,8 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     },
     findPartnerVersion: (clientId) => asUnavailable(() => Promise.resolve(lazyHot().findPartnerVersion(clientId))),
     findSubject: (clientId, userId) => asUnavailable(() => Promise.resolve(lazyHot().findSubject(clientId, userId))),
+    findOpaqueToken: (hash) => asUnavailable(() => Promise.resolve(lazyHot().findOpaqueToken(hash))),
+    isTokenRevoked: (tokenId) => asUnavailable(() => Promise.resolve(lazyHot().isTokenRevoked(tokenId))),
     commitExchanges: (jobs) => inTurn(() => Promise.resolve(lazyHot().commitExchanges(jobs))),
     isUniqueViolation: isSqliteUniqueViolation,
     isForeignKeyViolation: isSqliteForeignKeyViolation,

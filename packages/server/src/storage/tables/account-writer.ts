@@ -12,6 +12,7 @@ import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { forgetAnswers } from "./idempotent-requests.ts";
+import { recordEnd } from "./tokens.ts";
 
 type Violations = Pick<Dialect, "isUniqueViolation" | "isForeignKeyViolation">;
 
@@ -52,12 +53,14 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations, c
         WHERE partner_id = ${target.partnerId} AND ${sql.ref(id)} = ${before[id]} RETURNING *`.execute(db);
       const updated = await orRefuse(update, violations.isUniqueViolation, new AccountRefusal(kind, "external_id_taken"));
       if (cutsOff) {
-        cutOffs.push({ kind, partnerId: target.partnerId, id: before[id] as string, seconds: Math.floor(nowMs / 1000), nowMs: clock });
+        const ended = { kind, partnerId: target.partnerId, id: before[id] as string };
+        await recordEnd(db, ended, nowMs);
+        cutOffs.push({ ...ended, seconds: Math.floor(nowMs / 1000), nowMs: clock });
       }
       return { ...toStored(kind, updated.rows[0] as EntityRow), changed: true };
     },
 
-    async erase(kind, target) {
+    async erase(kind, target, clock) {
       const row = await hold(db, kind, target);
       const { id, table } = TABLES[kind];
       const ownId = row[id] as string;
@@ -68,6 +71,7 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations, c
       );
       await orRefuse(deletion, violations.isForeignKeyViolation, refusal);
       await forgetAnswers(db, target.partnerId, [ownId]);
+      await recordEnd(db, { kind, partnerId: target.partnerId, id: ownId }, clock());
       return ownId;
     },
   };

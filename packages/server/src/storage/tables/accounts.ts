@@ -15,6 +15,7 @@ import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
 import { answerOnce, beginOnce, forgetAnswers } from "./idempotent-requests.ts";
+import { recordEnd } from "./tokens.ts";
 
 export function accountStore(dialect: Dialect): AccountStore {
   return {
@@ -32,7 +33,7 @@ export function accountStore(dialect: Dialect): AccountStore {
         throw dialect.isForeignKeyViolation(thrown) ? new AccountRefusal(kind, "has_children") : thrown;
       }
     },
-    purgeRepeated: (nowMs) => purgeExpired(dialect, "idempotent_requests", "request_key", nowMs),
+    purgeRepeated: (nowMs) => purgeExpired(dialect, "idempotent_requests", ["partner_id", "request_key"], nowMs),
   };
 }
 
@@ -49,10 +50,11 @@ async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer
   for (const { kind, partnerId, id, seconds, nowMs } of cutOffs) {
     const committedSeconds = Math.floor(nowMs() / 1000);
     if (committedSeconds <= seconds) continue;
-    await dialect.write((db) =>
-      sql`UPDATE ${sql.table(TABLES[kind].table)} SET cut_off_at = ${committedSeconds}
-        WHERE ${whereKey(kind, partnerId, { id })} AND cut_off_at < ${committedSeconds}`.execute(db),
-    );
+    await dialect.write(async (db) => {
+      await sql`UPDATE ${sql.table(TABLES[kind].table)} SET cut_off_at = ${committedSeconds}
+        WHERE ${whereKey(kind, partnerId, { id })} AND cut_off_at < ${committedSeconds}`.execute(db);
+      await recordEnd(db, { kind, partnerId, id }, committedSeconds * 1000);
+    });
   }
   return result;
 }

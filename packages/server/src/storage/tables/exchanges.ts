@@ -28,6 +28,28 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
     async recordRefusal(facts, refusal) {
       await group.submit({ kind: "refusal", facts, refusal, touchSecret: isTouchDue(facts) });
     },
-    purgeSpent: (nowMs) => purgeExpired(dialect, "spent_tokens", "spend_key", nowMs),
+    async noteCaller(clientId, { spend, facts }) {
+      const isUse = isTouchDue(facts);
+      if (spend === undefined && !isUse) return true;
+      return dialect.write(async (db) => {
+        if (isUse) {
+          await db
+            .updateTable("partner_secrets")
+            .set({ last_used_at: facts.atMs })
+            .where("partner_id", "=", clientId)
+            .where("secret_id", "=", facts.secretId ?? "")
+            .execute();
+        }
+        if (spend === undefined) return true;
+        const spent = await db
+          .insertInto("spent_tokens")
+          .values({ partner_id: clientId, spend_key: spend.key, expires_at: spend.expiresAtMs })
+          .onConflict((conflict) => conflict.doNothing())
+          .returning("partner_id")
+          .execute();
+        return spent.length === 1;
+      });
+    },
+    purgeSpent: (nowMs) => purgeExpired(dialect, "spent_tokens", ["partner_id", "spend_key"], nowMs),
   };
 }

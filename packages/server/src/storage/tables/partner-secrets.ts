@@ -15,7 +15,7 @@ export function secretRow(clientId: string, secret: PartnerSecret): PartnerSecre
 }
 
 /** The secrets of a partner. Whatever changes which secrets are valid moves the partner's version, and so ends what is cached of it. */
-export function partnerSecrets(dialect: Dialect): Pick<PartnerStore, "listSecrets" | "addSecret" | "removeSecret"> {
+export function partnerSecrets(dialect: Dialect): Pick<PartnerStore, "listSecrets" | "addSecret" | "removeSecret" | "rehashSecret"> {
   return {
     listSecrets: (clientId) =>
       dialect.read(async (db) => {
@@ -55,6 +55,19 @@ export function partnerSecrets(dialect: Dialect): Pick<PartnerStore, "listSecret
         await db.deleteFrom("partner_secrets").where("partner_id", "=", clientId).where("secret_id", "=", secretId).execute();
         await bumpVersion(db, clientId);
         return "removed";
+      }),
+
+    rehashSecret: (clientId, secretId, before, { hash, pepperId }) =>
+      dialect.write(async (db) => {
+        const rehashed = await db
+          .updateTable("partner_secrets")
+          .set({ secret_hash: hash, pepper_id: pepperId })
+          .where("partner_id", "=", clientId)
+          .where("secret_id", "=", secretId)
+          .where("secret_hash", "=", before)
+          .returning("secret_id")
+          .execute();
+        if (rehashed.length > 0) await bumpVersion(db, clientId); // or every node would rehash it once more, out of its cached record
       }),
   };
 }

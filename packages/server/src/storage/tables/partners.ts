@@ -1,9 +1,10 @@
-import { PROVISIONING_HOURLY_DEFAULT } from "@cambist/protocol";
+import { type CutOffs, PROVISIONING_HOURLY_DEFAULT } from "@cambist/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
 import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
 import { partnerSecrets, secretRow } from "./partner-secrets.ts";
+import { recordEnd } from "./tokens.ts";
 
 const CACHED_PARTNERS_MAX = 10_000;
 
@@ -101,13 +102,22 @@ async function updatePartner(
     .where("version", "=", before.version)
     .returning("client_id")
     .execute();
-  return updated.length === 0 ? "collided" : ((await readPartner(db, clientId)) as Partner);
+  if (updated.length === 0) return "collided";
+  // enabling does too: what was issued in the moment of disabling does not come back
+  if (after.status !== before.status) await recordEnd(db, { kind: "partner", id: clientId, partnerId: clientId }, nowMs);
+  return (await readPartner(db, clientId)) as Partner;
 }
 
 async function readPartner(db: Kysely<Schema>, clientId: string): Promise<Partner | undefined> {
   const row = await db.selectFrom("partners").selectAll().where("client_id", "=", clientId).executeTakeFirst();
   if (row === undefined) return undefined;
   const secrets = await db.selectFrom("partner_secrets").selectAll().where("partner_id", "=", clientId).orderBy("created_at").execute();
+  const ends = await db
+    .selectFrom("revocations")
+    .select(["kind", "kid", "cut_off_at"])
+    .where("subject_id", "=", clientId)
+    .where("kind", "in", ["partner", "partner_key"])
+    .execute();
   return toPartner(
     row,
     secrets.map((secret) => ({
@@ -116,10 +126,14 @@ async function readPartner(db: Kysely<Schema>, clientId: string): Promise<Partne
       pepperId: secret.pepper_id,
       createdAtMs: secret.created_at,
     })),
+    {
+      seconds: Math.max(0, ...ends.filter(({ kind }) => kind === "partner").map((end) => end.cut_off_at)),
+      keys: ends.filter(({ kind }) => kind === "partner_key").map((end) => ({ kid: end.kid, seconds: end.cut_off_at })),
+    },
   );
 }
 
-/** Secrets are left out: a list needs none. */
+/** Secrets and cut-offs are left out: a list needs none. */
 async function listPartners(db: Kysely<Schema>, page: { after: string | undefined; limit: number }): Promise<Page<Partner>> {
   let query = db
     .selectFrom("partners")
@@ -128,7 +142,7 @@ async function listPartners(db: Kysely<Schema>, page: { after: string | undefine
     .limit(page.limit + 1);
   if (page.after !== undefined) query = query.where("client_id", ">", page.after);
   const rows = await query.execute();
-  const items = rows.slice(0, page.limit).map((row) => toPartner(row, []));
+  const items = rows.slice(0, page.limit).map((row) => toPartner(row, [], NO_CUT_OFFS));
   return { items, next: rows.length > page.limit ? items.at(-1)?.clientId : undefined };
 }
 
@@ -147,6 +161,7 @@ function settingsOf(partner: PartnerSettings): PartnerSettings {
     homeWorkspaceId: partner.homeWorkspaceId,
     provisioningHourlyMax: partner.provisioningHourlyMax,
     billingFeatures: partner.billingFeatures,
+    rateLimits: partner.rateLimits,
   };
 }
 
@@ -156,9 +171,12 @@ const LATER_SETTINGS = {
   homeWorkspaceId: null,
   provisioningHourlyMax: PROVISIONING_HOURLY_DEFAULT,
   billingFeatures: null,
+  rateLimits: null,
 } as const;
 
-function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecret[]): Partner {
+const NO_CUT_OFFS: CutOffs = { seconds: 0, keys: [] };
+
+function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecret[], cutOffs: CutOffs): Partner {
   return {
     ...LATER_SETTINGS,
     ...(JSON.parse(row.settings) as Omit<PartnerSettings, keyof typeof LATER_SETTINGS>),
@@ -171,6 +189,7 @@ function toPartner(row: Selectable<PartnersTable>, secrets: readonly PartnerSecr
     jwks: JSON.parse(row.jwks) as unknown,
     jwksUri: row.jwks_uri,
     secrets,
+    cutOffs,
     createdAtMs: row.created_at,
     updatedAtMs: row.updated_at,
   };

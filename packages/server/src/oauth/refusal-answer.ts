@@ -1,0 +1,77 @@
+import { type ClientRequest, type Refusal, refusalToWire, TOKEN_REQUEST_BYTES_MAX } from "@cambist/protocol";
+import { z } from "zod";
+import type { Answer, AnswerDocs, RawRequest, Unread } from "../http/route.ts";
+
+/** How the OAuth endpoints say no (RFC 6749 §5.2). */
+
+const OAUTH_ERRORS = {
+  invalid_request: "invalid_request",
+  invalid_client: "invalid_client",
+  unauthorized_client: "unauthorized_client",
+  unsupported_grant_type: "unsupported_grant_type",
+  invalid_scope: "invalid_scope",
+  invalid_target: "invalid_target",
+  invalid_dpop_proof: "invalid_dpop_proof",
+  slow_down: "slow_down",
+  temporarily_unavailable: "temporarily_unavailable",
+  server_error: "server_error",
+} as const satisfies { [E in ReturnType<typeof refusalToWire>["error"]]: E };
+
+const errorBody = z
+  .strictObject({
+    error: z.enum(OAUTH_ERRORS),
+    error_description: z.string().describe("Which check failed."),
+    error_uri: z.url().describe("The page of this refusal."),
+    trace_id: z.string().describe("Finds the recorded exchange."),
+  })
+  .meta({ id: "OAuthError", description: "RFC 6749 §5.2." });
+
+const RETRY_AFTER = { "Retry-After": "Seconds until it is worth trying again." };
+
+/** An OAuth error as the API description has it. */
+export function oauthError(
+  description: string,
+  more: { readonly retry?: boolean; readonly headers?: AnswerDocs["headers"] } = {},
+): AnswerDocs {
+  const headers = { ...(more.retry ? RETRY_AFTER : {}), ...more.headers };
+  return { description, body: errorBody, ...(Object.keys(headers).length > 0 ? { headers } : {}) };
+}
+
+export const CLIENT_NOT_AUTHENTICATED = oauthError("The client is not authenticated.", {
+  headers: { "WWW-Authenticate": "Where the request had an Authorization header." },
+});
+
+export function unreadRefusal(raw: Pick<ClientRequest, "mediaType">, why: Unread): Refusal {
+  switch (why) {
+    case "body_too_large":
+      return { code: "body_too_large", bytesMax: TOKEN_REQUEST_BYTES_MAX };
+    case "media_type_unsupported":
+      return { code: "media_type_unsupported", got: raw.mediaType };
+    case "method_not_allowed":
+      return { code: "method_not_allowed" };
+  }
+}
+
+/** RFC 6749 §5.1, beside the `no-store` that every answer has. */
+export const PRAGMA = { pragma: "no-cache" };
+
+/** RFC 7617 §2. */
+export const BASIC_CHALLENGE = 'Basic realm="cambist", charset="UTF-8"';
+
+export function refusalAnswer(refusal: Refusal, raw: RawRequest, issuer: string): Answer {
+  const wire = refusalToWire(refusal);
+  return {
+    status: wire.status,
+    headers: {
+      ...PRAGMA,
+      ...(wire.status === 401 && raw.authorization.length > 0 ? { "www-authenticate": BASIC_CHALLENGE } : {}),
+      ...("retryAfterSeconds" in refusal ? { "retry-after": String(refusal.retryAfterSeconds) } : {}),
+    },
+    body: {
+      error: wire.error,
+      error_description: wire.description,
+      error_uri: `${issuer}/docs/errors/${refusal.code}`,
+      trace_id: raw.traceId,
+    },
+  };
+}
