@@ -28,6 +28,8 @@ describe("the configuration", () => {
       signingAlgorithm: "ES256",
       logLevel: "info",
     });
+    const proxies = "10.0.0.0/8, 2001:db8::1 ,";
+    expect(readConfig("serve", { ...GOOD, CAMBIST_TRUSTED_PROXIES: proxies }).trustedProxies).toEqual(["10.0.0.0/8", "2001:db8::1"]);
     expect(readConfig("sandbox", { ...GOOD, CAMBIST_PUBLIC_URL: undefined, PORT: "9090" }).publicUrl).toBe("http://localhost:9090");
     expect(readConfig("serve", { ...GOOD, CAMBIST_PUBLIC_URL: "https://auth.example.com/" }).publicUrl).toBe("https://auth.example.com");
     expect(readConfig("serve", { ...GOOD, CAMBIST_MASTER_KEY: `${KEY.replace("Q", "R")},${KEY}` }).masterKeys).toHaveLength(2);
@@ -60,9 +62,18 @@ describe("the configuration", () => {
     ["CAMBIST_OPERATOR_TOKEN", "00000000000000000000000000000000"],
     ["CAMBIST_OPERATOR_TOKEN", "0123456789abcdef 0123456789abcdef"],
     ["CAMBIST_SIGNING_ALGORITHM", "HS256"],
+    ["CAMBIST_SIGNING_KEY_DAYS", "-1"],
+    ["CAMBIST_SIGNING_KEY_DAYS", "30.5"],
+    ["CAMBIST_SIGNING_KEY_DAYS", "3651"],
     ["CAMBIST_LOG_LEVEL", "loud"],
     ["CAMBIST_PUBLICURL", "https://auth.example.com"],
-    ["CAMBIST_TRUSTED_PROXIES", "10.0.0.1"],
+    ["CAMBIST_TRUSTED_PROXIES", "10.0.0.300"],
+    ["CAMBIST_TRUSTED_PROXIES", "proxy.internal"],
+    ["CAMBIST_TRUSTED_PROXIES", "10.0.0.0/33"],
+    ["CAMBIST_TRUSTED_PROXIES", "10.0.0.0/8/8"],
+    ["CAMBIST_TRUSTED_PROXIES", "::ffff:10.0.0.0/104"],
+    ["CAMBIST_TRUSTED_PROXIES", "fe80::1%eth0"],
+    ["CAMBIST_TRUSTED_PROXIES", "0.0.0.0/0"],
   ])("%s=%s is refused by name, and a secret's value is not repeated", (name, value) => {
     const problems = problemsOf({ ...GOOD, [name]: value });
     expect(problems).toHaveLength(1);

@@ -25,7 +25,11 @@ interface Opener {
 }
 
 /** `before` itself where nothing has changed; what it has made ready is used on. */
-export function snapshotOf(keys: readonly ListedSigningKey[], before: KeySnapshot | undefined, { masterKeys, algorithm }: Opener): KeySnapshot {
+export function snapshotOf(
+  keys: readonly ListedSigningKey[],
+  before: KeySnapshot | undefined,
+  { masterKeys, algorithm }: Opener,
+): KeySnapshot {
   if (before !== undefined && fingerprint(keys) === fingerprint(before.keys)) return before;
   const notOpened: string[] = [];
   const signerFor = (key: ListedSigningKey | undefined): Signer | undefined => {

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { StoreUnavailable } from "@cambist/protocol";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { SigningKeyStore } from "../storage/store.ts";
-import { DIALECTS } from "../testing/database.ts";
+import { type DialectName, DIALECTS } from "../testing/database.ts";
 import { NOW, openTestStore, type TestStore } from "../testing/store.ts";
 import { type Keyring, openKeyring } from "./keyring.ts";
 import { MASTER_KEY_BYTES, MasterKeys } from "./master-key.ts";
@@ -19,13 +19,23 @@ interface Node {
 }
 
 let opened: TestStore;
-let nodes: Node[];
+const nodes: Node[] = [];
 let nowMs: number;
 
-afterEach(async () => {
-  for (const { keyring } of nodes) await keyring.close();
-  await opened.close();
-});
+/** A store for the tests of a block, without keys at the beginning of each. */
+function useStore(dialect: DialectName): void {
+  beforeAll(async () => {
+    opened = await openTestStore(dialect);
+  });
+  beforeEach(() => {
+    nowMs = NOW;
+  });
+  afterEach(async () => {
+    for (const { keyring } of nodes.splice(0)) await keyring.close();
+    await opened.database.query("DELETE FROM signing_keys");
+  });
+  afterAll(() => opened.close());
+}
 
 async function openNode(index: 0 | 1, { masterKeys = [OLD], signingKeyDays = 90 } = {}): Promise<Node> {
   const store = opened.nodes[index].signingKeys;
@@ -69,11 +79,7 @@ const statesOf = async () => (await opened.nodes[0].signingKeys.list()).map(({ s
 const kidsOf = ({ keyring }: Node) => keyring.jwks().keys.map(({ kid }) => kid);
 
 describe.each(DIALECTS)("rotation on %s", (dialect) => {
-  beforeEach(async () => {
-    opened = await openTestStore(dialect);
-    nodes = [];
-    nowMs = NOW;
-  });
+  useStore(dialect);
 
   test("scheduled: the next key signs on every node from its time on, a day after it was published, and the former one stays good", async () => {
     const [one, two] = [await openNode(0), await openNode(1)];
@@ -165,18 +171,17 @@ describe.each(DIALECTS)("rotation on %s", (dialect) => {
 });
 
 describe("between two reads", () => {
-  beforeEach(async () => {
-    opened = await openTestStore("sqlite");
-    nodes = [];
-    nowMs = NOW;
-  });
+  useStore("sqlite");
 
   test("an unknown kid is looked for once in a second for all that ask, and one that cannot be ours never", async () => {
     const { keyring, ...node } = await openNode(0);
     const reads = () => nodes[0]?.reads ?? 0;
     const before = reads();
-    expect(await Promise.all(["", "x", "__proto__", "a".repeat(42), "a".repeat(44), `${"a".repeat(42)}.`].map((kid) => keyring.refreshForKid(kid))))
-      .toEqual(Array.from({ length: 6 }, () => false));
+    expect(
+      await Promise.all(
+        ["", "x", "__proto__", "a".repeat(42), "a".repeat(44), `${"a".repeat(42)}.`].map((kid) => keyring.refreshForKid(kid)),
+      ),
+    ).toEqual(Array.from({ length: 6 }, () => false));
     expect(reads()).toBe(before);
     const startedMs = performance.now();
     const ask = () => Promise.all(Array.from({ length: 100 }, (_, n) => keyring.refreshForKid(String(n).padStart(43, "k"))));
@@ -222,11 +227,7 @@ describe("between two reads", () => {
 });
 
 describe("a node that does not have the newest master key", () => {
-  beforeEach(async () => {
-    opened = await openTestStore("sqlite");
-    nodes = [];
-    nowMs = NOW;
-  });
+  useStore("sqlite");
 
   test("goes on with the keys that it has opened, then signs by the former key as long as that is good, and says what is wrong", async () => {
     const behind = await openNode(0);

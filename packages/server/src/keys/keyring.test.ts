@@ -23,8 +23,9 @@ function memoryStore(keys: StoredSigningKey[] = []): SigningKeyStore & { readonl
       return Promise.resolve();
     },
     reseal(kid, beforeKeyId, { sealed, keyId }) {
-      const index = keys.findIndex((key) => key.kid === kid && key.sealingKeyId === beforeKeyId);
-      if (index >= 0) keys[index] = { ...(keys[index] as StoredSigningKey), sealedPrivateKey: sealed, sealingKeyId: keyId };
+      for (const [index, key] of keys.entries()) {
+        if (key.kid === kid && key.sealingKeyId === beforeKeyId) keys[index] = { ...key, sealedPrivateKey: sealed, sealingKeyId: keyId };
+      }
       return Promise.resolve();
     },
     ...NOT_ASKED_HERE,

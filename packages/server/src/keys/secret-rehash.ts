@@ -17,7 +17,7 @@ export interface PresentedSecret {
  * failure is left to the next use. Does NOT check the secret: call it with one that has been found right.
  */
 export function secretRehash(
-  partners: Pick<PartnerStore, "rehashSecret">,
+  store: Pick<PartnerStore, "rehashSecret">,
   masterKeys: MasterKeys,
   nowMs: () => number = () => performance.now(),
 ): (used: PresentedSecret) => void {
@@ -28,6 +28,6 @@ export function secretRehash(
     if (lastMs !== undefined && nowMs() < lastMs + ATTEMPT_EVERY_MS) return;
     if (attemptedAtMs.size >= REMEMBERED_MAX) attemptedAtMs.clear();
     attemptedAtMs.set(secret.secretId, nowMs());
-    partners.rehashSecret(clientId, secret.secretId, secret.hash, masterKeys.hashSecret(presented)).catch(() => undefined);
+    store.rehashSecret(clientId, secret.secretId, secret.hash, masterKeys.hashSecret(presented)).catch(() => undefined);
   };
 }

@@ -2,10 +2,10 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { Provisioning } from "@cambist/protocol";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { DIALECTS } from "../testing/database.ts";
+import { type DialectName, DIALECTS } from "../testing/database.ts";
 import { CROWD, fillWithAccounts, idOf, org, user, USERS, ws } from "../testing/many-accounts.ts";
 import { faultsOf, type Sent, WHOLE_PARTNER } from "../testing/query-plans.ts";
-import { issueRequest, newOrganization, newUser, newWorkspace, NOW, openTestStore, type TestStore } from "../testing/store.ts";
+import { issueRequest, newOrganization, newUser, newWorkspace, NOW, type TestStore } from "../testing/store.ts";
 import type { AccountWriter, EntityFilter, EntityKey, EntityKind, EntityTarget } from "./account-store.ts";
 import type { Partner, Store } from "./store.ts";
 
@@ -34,6 +34,18 @@ vi.mock(import("./dialects/sqlite-driver.ts"), async (importOriginal) => {
       return database;
     },
   };
+});
+
+/** The driver above is for those who import it from now on, and for no other test file of this process. */
+async function openObserved(dialect: DialectName): Promise<TestStore> {
+  vi.resetModules();
+  const { openTestStore } = await import("../testing/store.ts");
+  return openTestStore(dialect);
+}
+
+afterAll(() => {
+  vi.doUnmock("./dialects/sqlite-driver.ts");
+  vi.resetModules();
 });
 
 function observePostgres(): void {
@@ -90,7 +102,7 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
   let partnerId: string;
   beforeAll(async () => {
     if (dialect === "postgres") observePostgres();
-    opened = await openTestStore(dialect);
+    opened = await openObserved(dialect);
     store = opened.nodes[0];
     partner = await opened.createPartner();
     partnerId = partner.clientId;

@@ -1,8 +1,8 @@
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import type * as nodeFs from "node:fs";
+import fs, { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createHome, createUser, newPartner, NOW } from "../testing/store.ts";
 import { backUpStore } from "./backup.ts";
 import { openStore } from "./kysely-store.ts";
@@ -10,25 +10,26 @@ import { type RestoreReport, restoreStore } from "./restore.ts";
 import type { Partner, Store } from "./store.ts";
 import { StoreFiles } from "./store-file.ts";
 
-const faults = vi.hoisted(() => ({ at: Infinity, calls: 0 }));
-vi.mock("node:fs", async (original) => {
-  const fs = await original<typeof nodeFs>();
-  const failing =
-    <A extends unknown[], R>(work: (...args: A) => R) =>
-    (...args: A): R => {
+const faults = { at: Infinity, calls: 0 };
+const diskSteps = (["linkSync", "renameSync", "fsyncSync", "mkdtempSync", "writeFileSync"] as const).map(
+  (name) => [name, fs[name]] as const,
+);
+
+function makeStepsFail(): void {
+  for (const [name, work] of diskSteps) {
+    Reflect.set(fs, name, (...args: unknown[]): unknown => {
       if (faults.calls++ === faults.at) throw new Error("the disk says no");
-      return work(...args);
-    };
-  const { linkSync, renameSync, fsyncSync, mkdtempSync: makeFolder, writeFileSync: write } = fs;
-  return {
-    ...fs,
-    linkSync: failing(linkSync),
-    renameSync: failing(renameSync),
-    fsyncSync: failing(fsyncSync),
-    mkdtempSync: failing(makeFolder),
-    writeFileSync: failing(write),
-  };
-});
+      return Reflect.apply(work, fs, args);
+    });
+  }
+  syncBuiltinESMExports();
+}
+
+/** Other test files run in this process. */
+function mendSteps(): void {
+  for (const [name, work] of diskSteps) Reflect.set(fs, name, work);
+  syncBuiltinESMExports();
+}
 
 const KEYS = ["a", "b"].map((x) => ({ kty: "EC", crv: "P-256", x, y: x, kid: x, alg: "ES256" }));
 const URL_OF_KEYS = "https://keys.example/jwks.json";
@@ -53,6 +54,7 @@ async function seed(store: Store): Promise<void> {
 }
 
 beforeAll(async () => {
+  makeStepsFail();
   folder = mkdtempSync(join(tmpdir(), "cambist-restore-"));
   const seeded = join(folder, "seeded.db");
   const store = await openStore({ sqlitePath: seeded }, () => undefined);
@@ -61,7 +63,10 @@ beforeAll(async () => {
   await backUpStore(seeded, template);
   await store.close();
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => {
+  mendSteps();
+  rmSync(folder, { recursive: true });
+});
 
 let storePath: string;
 let file: string;
@@ -168,6 +173,9 @@ describe("a restored store", () => {
         path,
         "ALTER TABLE @signing_keys DROP COLUMN signs_from",
         "ALTER TABLE @signing_keys DROP COLUMN drop_after",
+        ...["rate_limit_buckets", "opaque_tokens", "revocations", "scopes", "resource_server_secrets", "resource_servers"].map(
+          (table) => `DROP TABLE @${table}`,
+        ),
         "DROP TABLE @idempotent_requests",
         "DROP TABLE @provisioning_quotas",
         "DROP INDEX @users_org_id",

@@ -143,9 +143,15 @@ describe.each(DIALECTS)("issuing and keys in the store on %s", (dialect) => {
     // an id or a keyed hash, or sealed under the master key; anything else that sounds like a secret has to be argued for here
     expect(suspicious.toSorted()).toEqual([
       "exchanges.token_id",
+      "opaque_tokens.pepper_id",
+      "opaque_tokens.token_hash",
+      "opaque_tokens.token_id",
       "partner_secrets.pepper_id",
       "partner_secrets.secret_hash",
       "partner_secrets.secret_id",
+      "resource_server_secrets.pepper_id",
+      "resource_server_secrets.secret_hash",
+      "resource_server_secrets.secret_id",
       "signing_keys.private_key_sealed",
     ]);
   });

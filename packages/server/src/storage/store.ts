@@ -72,6 +72,9 @@ export interface NewPartner extends Omit<Client, "version" | "cutOffs">, Partner
 /** What belongs to another partner already. */
 export type Taken = "issuer_taken" | "jwks_uri_taken";
 
+/** Why a partner's record is not written. "scope_unknown": one of the allowed scopes does not exist. */
+export type PartnerRefused = Taken | "scope_unknown";
+
 /** A list and where it goes on; `next` is absent at the end. */
 export interface Page<T> {
   readonly items: readonly T[];
@@ -80,11 +83,11 @@ export interface Page<T> {
 
 export interface PartnerStore {
   /** Issuer and JWKS URL are unique among partners: two partners with one would be one tenant. */
-  create(partner: NewPartner, nowMs: number): Promise<Partner | Taken>;
+  create(partner: NewPartner, nowMs: number): Promise<Partner | PartnerRefused>;
   /** The same object as long as the record does not change. */
   find(clientId: string): Promise<Partner | undefined>;
   list(page: { readonly after: string | undefined; readonly limit: number }): Promise<Page<Partner>>;
-  update(clientId: string, change: PartnerChange, nowMs: number): Promise<Partner | "absent" | Taken>;
+  update(clientId: string, change: PartnerChange, nowMs: number): Promise<Partner | "absent" | PartnerRefused>;
   listSecrets(clientId: string): Promise<readonly ListedSecret[]>;
   /** At most `countMax` live at once. */
   addSecret(clientId: string, secret: PartnerSecret, countMax: number): Promise<"added" | "absent" | "too_many">;

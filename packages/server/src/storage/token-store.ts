@@ -31,8 +31,11 @@ export interface TokenStore {
   findOpaque(hashes: readonly Uint8Array[]): Promise<{ readonly token: OpaqueToken; readonly revoked: boolean } | undefined>;
   /** Whether that very token was revoked; what it hangs on is in the records of its partner and its user. */
   isRevoked(tokenId: string): Promise<boolean>;
-  /** Durable, and seen by the next request on every node. Again only moves the cut-off on. "absent": there is no such subject. */
-  revoke(target: RevocationTarget, nowMs: () => number): Promise<"revoked" | "absent">;
+  /**
+   * Durable, and seen by the next request on every node. Again only moves the cut-off on. "absent": there is no such subject; whether there is such a
+   * token or such a key of the partner is not looked at.
+   */
+  revoke(target: RevocationTarget, nowMs: () => number): Promise<{ readonly cutOffSeconds: number } | "absent">;
   /**
    * In the order in which they were revoked, at most `limit`, of one partner or of all. What is behind the position may come late: a node commits what
    * it began some seconds ago.
@@ -88,10 +91,15 @@ export interface ResourceServerStore {
   remove(resourceServerId: string): Promise<"removed" | "absent" | "in_use">;
   /** At most `countMax` live at once. */
   addSecret(resourceServerId: string, secret: StoredSecret, countMax: number): Promise<"added" | "absent" | "too_many">;
-  /** The last one stays: "last". */
-  removeSecret(resourceServerId: string, secretId: string): Promise<"removed" | "absent" | "last">;
-
+  /** The last one stays: "last". Refused where it was used after `unusedSinceMs`, unless that is undefined. */
+  removeSecret(
+    resourceServerId: string,
+    secretId: string,
+    unusedSinceMs: number | undefined,
+  ): Promise<"removed" | "absent" | "last" | "in_use">;
   noteUse(resourceServerId: string, secretId: string, nowMs: number): Promise<void>;
+  /** Another keyed hash of the same secret. Does nothing where its hash is no longer `before`. */
+  rehashSecret(resourceServerId: string, secretId: string, before: Uint8Array, after: Pick<StoredSecret, "hash" | "pepperId">): Promise<void>;
 
   /** In a fixed order, those of our own API first. */
   listScopes(): Promise<readonly StoredScope[]>;

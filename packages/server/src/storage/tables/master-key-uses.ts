@@ -19,7 +19,7 @@ export async function listMasterKeyUses(db: Kysely<Schema>): Promise<MasterKeyUs
   for (const { table, column, what } of MASTER_KEY_COLUMNS) {
     const { rows } = await sql<{ id: string; count: number }>`SELECT ${sql.ref(column)} AS id, count(*) AS count
       FROM ${sql.table(table)} WHERE ${sql.ref(column)} <> '' GROUP BY ${sql.ref(column)}`.execute(db);
-    uses.push(...rows.map(({ id, count }) => ({ masterKeyId: id, what, count: Number(count) })));
+    uses.push(...rows.map(({ id, count }) => ({ masterKeyId: id, what, count })));
   }
   return uses;
 }

@@ -4,6 +4,7 @@ import type { Dialect } from "../dialect.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
 import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
 import { partnerSecrets, secretRow } from "./partner-secrets.ts";
+import { holdAllowedScopes } from "./resource-servers.ts";
 import { recordEnd } from "./tokens.ts";
 
 const CACHED_PARTNERS_MAX = 10_000;
@@ -49,7 +50,8 @@ export function partnerStore(dialect: Dialect): PartnerStore {
   };
 }
 
-async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner> {
+async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner | "scope_unknown"> {
+  if (!(await holdAllowedScopes(db, partner.allowedScopes))) return "scope_unknown";
   await db
     .insertInto("partners")
     .values({
@@ -81,7 +83,8 @@ async function updatePartner(
   clientId: string,
   change: PartnerChange,
   nowMs: number,
-): Promise<Partner | "absent" | "collided"> {
+): Promise<Partner | "absent" | "collided" | "scope_unknown"> {
+  if (change.allowedScopes !== undefined && !(await holdAllowedScopes(db, change.allowedScopes))) return "scope_unknown";
   const before = await readPartner(db, clientId);
   if (before === undefined) return "absent";
   const after = { ...before, ...change };

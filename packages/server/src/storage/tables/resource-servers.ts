@@ -1,6 +1,7 @@
+import { SCOPES } from "@cambist/protocol";
 import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
-import type { ResourceServersTable, Schema } from "../schema.ts";
+import type { ResourceServersTable, Schema, ScopesTable } from "../schema.ts";
 import type { ResourceServer, ResourceServerStore, StoredScope, StoredSecret } from "../token-store.ts";
 
 /** `last_used_at` is true to this. */
@@ -43,6 +44,7 @@ export function resourceServerStore(dialect: Dialect): ResourceServerStore {
       ),
     remove: (id) =>
       dialect.write(async (db) => {
+        await hold(db, id); // or a scope made meanwhile would be missed
         const scope = await db.selectFrom("scopes").select("name").where("resource_server_id", "=", id).executeTakeFirst();
         if (scope !== undefined) return "in_use";
         await db.deleteFrom("resource_server_secrets").where("resource_server_id", "=", id).execute();
@@ -54,7 +56,7 @@ export function resourceServerStore(dialect: Dialect): ResourceServerStore {
   };
 }
 
-type Secrets = Pick<ResourceServerStore, "addSecret" | "removeSecret" | "noteUse">;
+type Secrets = Pick<ResourceServerStore, "addSecret" | "removeSecret" | "rehashSecret" | "noteUse">;
 
 function secretsOf(dialect: Dialect): Secrets {
   return {
@@ -65,14 +67,26 @@ function secretsOf(dialect: Dialect): Secrets {
         await insertSecret(db, id, secret);
         return "added";
       }),
-    removeSecret: (id, secretId) =>
+    removeSecret: (id, secretId, unusedSinceMs) =>
       dialect.write(async (db) => {
         await hold(db, id);
         const secrets = await listSecrets(db, id);
-        if (!secrets.some((secret) => secret.secret_id === secretId)) return "absent";
+        const secret = secrets.find((candidate) => candidate.secret_id === secretId);
+        if (secret === undefined) return "absent";
         if (secrets.length === 1) return "last";
+        if (unusedSinceMs !== undefined && (secret.last_used_at ?? 0) > unusedSinceMs) return "in_use";
         await db.deleteFrom("resource_server_secrets").where("resource_server_id", "=", id).where("secret_id", "=", secretId).execute();
         return "removed";
+      }),
+    rehashSecret: (id, secretId, before, { hash, pepperId }) =>
+      dialect.write(async (db) => {
+        await db
+          .updateTable("resource_server_secrets")
+          .set({ secret_hash: hash, pepper_id: pepperId })
+          .where("resource_server_id", "=", id)
+          .where("secret_id", "=", secretId)
+          .where("secret_hash", "=", before)
+          .execute();
       }),
     noteUse: (id, secretId, nowMs) =>
       dialect.write(async (db) => {
@@ -87,7 +101,7 @@ function secretsOf(dialect: Dialect): Secrets {
   };
 }
 
-/** An UPDATE that changes nothing: two writers of one API's secrets queue here. */
+/** An UPDATE that changes nothing: two writers of what hangs on one API queue here. */
 async function hold(db: Transaction<Schema>, id: string): Promise<boolean> {
   const held = await sql`UPDATE resource_servers SET name = name WHERE resource_server_id = ${id} RETURNING name`.execute(db);
   return held.rows.length > 0;
@@ -150,14 +164,27 @@ function scopesOf(dialect: Dialect): Scopes {
       }),
     removeScope: (name) =>
       dialect.write(async (db) => {
-        const scope = (await selectScopes(db)).find((candidate) => candidate.name === name);
+        const [scope] = await holdScopes(db, [name]);
         if (scope === undefined) return "absent";
-        if (scope.resourceServerId === null) return "built_in";
+        if (scope.resource_server_id === null) return "built_in";
         if (await isAllowedToSomebody(db, name)) return "in_use";
         await db.deleteFrom("scopes").where("name", "=", name).execute();
         return "removed";
       }),
   };
+}
+
+/** Of two that hold one scope, one to allow it to a partner and one to remove it, the later one sees what the earlier one did. */
+async function holdScopes(db: Transaction<Schema>, names: readonly string[]): Promise<readonly Pick<ScopesTable, "resource_server_id">[]> {
+  const held = await sql<Pick<ScopesTable, "resource_server_id">>`UPDATE scopes SET description = description
+    WHERE name IN (${sql.join(names)}) RETURNING resource_server_id`.execute(db);
+  return held.rows;
+}
+
+/** Whether all of these scopes exist; if they do, they stay until the transaction is over. The built-in ones always do. @param names each once. */
+export async function holdAllowedScopes(db: Transaction<Schema>, names: readonly string[]): Promise<boolean> {
+  const removable = names.filter((name) => !(SCOPES as readonly string[]).includes(name));
+  return removable.length === 0 || (await holdScopes(db, removable)).length === removable.length;
 }
 
 async function selectScopes(db: Kysely<Schema>): Promise<StoredScope[]> {

@@ -75,15 +75,18 @@ export async function recordEnd(db: Transaction<Schema>, ended: Ended, nowMs: nu
 }
 
 /**
- * What is issued between the reading of the clock and the commit belongs to the time before: where the commit fell into a later second, the same is
- * written once more. The row that issuing reads is held first, so that the clock is not read before its turn.
+ * What is issued between the reading of the clock and the commit belongs to the time before: where the commit fell into a later second, that second
+ * is written down once more. Not again after that: whoever reads the store after the first commit knows that there is a cut-off. The row that issuing
+ * reads is held first, so that the clock is not read before its turn.
  */
-async function revoke(dialect: Dialect, target: RevocationTarget, nowMs: () => number): Promise<"revoked" | "absent"> {
-  for (;;) {
-    const writtenMs = await dialect.write((db) => end(db, target, nowMs));
-    if (writtenMs === undefined) return "absent";
-    if (target.kind === "token" || Math.floor(nowMs() / 1000) === Math.floor(writtenMs / 1000)) return "revoked";
-  }
+async function revoke(dialect: Dialect, target: RevocationTarget, nowMs: () => number): ReturnType<TokenStore["revoke"]> {
+  const writtenMs = await dialect.write((db) => end(db, target, nowMs));
+  if (writtenMs === undefined) return "absent";
+  const durableMs = nowMs();
+  const cutOffSeconds = Math.floor(writtenMs / 1000);
+  if (target.kind === "token" || durableMs < (cutOffSeconds + 1) * 1000) return { cutOffSeconds };
+  await dialect.write((db) => end(db, target, () => durableMs));
+  return { cutOffSeconds: Math.floor(durableMs / 1000) };
 }
 
 /** Gives the moment that was written down, or undefined where there is no such subject. */
