@@ -1,6 +1,7 @@
 import { REFUSAL_CODES } from "../packages/protocol/src/index.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  bearerChallenge,
   call,
   createTestPartner,
   createTestUser,
@@ -34,15 +35,21 @@ describe("every route", () => {
   afterAll(() => server.stop());
 
   const PUBLIC = [
+    "createOpaqueToken",
     "exchangeToken",
     "getApiDescription",
     "getErrorPage",
     "getLiveness",
     "getMetrics",
     "getReadiness",
+    "getResourceMetadata",
+    "getResourceMetadataUnderPath",
     "getServerMetadata",
     "getSigningKeys",
+    "introspectToken",
     "listErrorPages",
+    "listRevocations",
+    "revokeToken",
   ];
 
   test("that is open is on this list, and no other", () => {
@@ -57,7 +64,9 @@ describe("every route", () => {
       const path = route.path.replaceAll(/:\w+/g, "x");
       const none = await send(server, route.method, path);
       expect(none.status, route.operationId).toBe(401);
-      expect(none.headers.get("www-authenticate"), route.operationId).toBe('Bearer realm="cambist"');
+      expect(none.headers.get("www-authenticate"), route.operationId).toBe(
+        route.auth.kind === "operator" ? 'Bearer realm="cambist"' : bearerChallenge(),
+      );
       expect(none.headers.get("cache-control"), route.operationId).toBe("no-store");
       const wrong = { operator: ["service_account", "user", "analytics"], service_account: ["operator", "user", "analytics"] }[
         route.auth.kind as "operator" | "service_account"
@@ -77,7 +86,15 @@ describe("every route", () => {
   });
 
   test("keeps its answers out of caches, but for what is published", async () => {
-    const published = new Set(["getApiDescription", "getErrorPage", "getServerMetadata", "getSigningKeys", "listErrorPages"]);
+    const published = new Set([
+      "getApiDescription",
+      "getErrorPage",
+      "getResourceMetadata",
+      "getResourceMetadataUnderPath",
+      "getServerMetadata",
+      "getSigningKeys",
+      "listErrorPages",
+    ]);
     for (const route of server.app.routes.filter(({ method }) => method === "GET")) {
       const path = route.operationId === "getErrorPage" ? "/docs/errors/scope_empty" : route.path.replaceAll(/:\w+/g, "x");
       const token = tokens[route.auth.kind as "operator" | "service_account"] ?? "";
@@ -132,12 +149,18 @@ describe("what is published", () => {
     expect(reply.json).toEqual({
       issuer: ISSUER,
       token_endpoint: `${ISSUER}/oauth2/token`,
+      introspection_endpoint: `${ISSUER}/oauth2/introspect`,
+      revocation_endpoint: `${ISSUER}/oauth2/revoke`,
       jwks_uri: `${ISSUER}/.well-known/jwks.json`,
       scopes_supported: ["thread", "account-management", "analytics"],
       response_types_supported: [],
-      grant_types_supported: ["urn:ietf:params:oauth:grant-type:token-exchange"],
-      token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post", "private_key_jwt"],
-      token_endpoint_auth_signing_alg_values_supported: ["RS256", "PS256", "ES256", "ES384", "EdDSA"],
+      grant_types_supported: ["urn:ietf:params:oauth:grant-type:token-exchange", "client_credentials"],
+      ...Object.fromEntries(
+        ["token", "introspection", "revocation"].flatMap((endpoint) => [
+          [`${endpoint}_endpoint_auth_methods_supported`, ["client_secret_basic", "client_secret_post", "private_key_jwt"]],
+          [`${endpoint}_endpoint_auth_signing_alg_values_supported`, ["RS256", "PS256", "ES256", "ES384", "EdDSA"]],
+        ]),
+      ),
       service_documentation: `${ISSUER}/docs/errors`,
     });
   });

@@ -1,6 +1,7 @@
 /** Attack case P1.19 at large: NUL, controls, broken escapes and invalid UTF-8 in every parameter. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
+import { makeTestKey } from "../../packages/server/src/testing/jwt.ts";
 import {
   createTestPartner,
   type Reply,
@@ -56,12 +57,15 @@ const BAD: readonly { bytes: string; decodes: boolean }[] = [
   ].map((bytes) => ({ bytes, decodes: false })),
 ];
 
+/** ECDSA: signing costs no time. */
+const KEY = makeTestKey("ES256");
+
 describe.each(DIALECTS)("A1 bad bytes on %s", (dialect) => {
   let server: TestServer;
   let partner: TestPartner;
   beforeAll(async () => {
     server = await startTestServer(dialect);
-    partner = await createTestPartner(server);
+    partner = await createTestPartner(server, {}, KEY);
   });
   afterAll(() => server.stop());
 

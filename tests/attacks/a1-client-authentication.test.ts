@@ -1,9 +1,8 @@
 /**
  * Attack cases A1, the client's authentication. P1.3 and P1.15 to P1.17 are in a1-authorization-header.test.ts, P1.9 to P1.14 and P1.18
- * in a1-framing.test.ts, bad bytes in a1-bad-bytes.test.ts.
+ * in a1-framing.test.ts, bad bytes in a1-bad-bytes.test.ts, P1.22 in a1-wrong-secrets.test.ts.
  * Not tested, since the feature does not exist:
- * - P1.21 the grace window of a rotated secret: secrets are added and removed by hand (what there is of it is tested here);
- * - P1.22 the rate limit on wrong secrets (429, slow_down).
+ * - P1.21 the grace window of a rotated secret: secrets are added and removed by hand (what there is of it is tested here).
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";

@@ -1,6 +1,7 @@
 /** Attack cases A1 and P8.14 at large: values that the answer says again, and random changes to whole requests. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
+import { makeTestKey } from "../../packages/server/src/testing/jwt.ts";
 import {
   createTestPartner,
   exchange,
@@ -18,12 +19,15 @@ import { freshForm, rawTokenRequest } from "./raw.ts";
 
 const FORM_HEADERS = { "content-type": "application/x-www-form-urlencoded" };
 
+/** ECDSA: signing costs no time. */
+const KEY = makeTestKey("ES256");
+
 describe.each(DIALECTS)("A1 hostile values and random requests on %s", (dialect) => {
   let server: TestServer;
   let partner: TestPartner;
   beforeAll(async () => {
     server = await startTestServer(dialect);
-    partner = await createTestPartner(server);
+    partner = await createTestPartner(server, {}, KEY);
   });
   afterAll(() => server.stop());
 

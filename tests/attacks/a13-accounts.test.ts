@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
-import { admin, exchange, type Reply, startTestServer, subjectToken, type TestServer } from "../../packages/server/src/testing/server.ts";
+import { bearerChallenge, admin, exchange, type Reply, startTestServer, subjectToken, type TestServer } from "../../packages/server/src/testing/server.ts";
 import {
   ask,
   type Asked,
@@ -274,7 +274,7 @@ describe.each(DIALECTS)("accounts as the contract has them on %s", (dialect) => 
         const reply: Reply = await ask(server, { token }, operation);
         expectProblem(reply, 403);
         expect(reply.headers.get("www-authenticate")).toBe(
-          'Bearer realm="cambist", error="insufficient_scope", scope="account-management"',
+          bearerChallenge(', error="insufficient_scope", scope="account-management"'),
         );
       }
       expect(await rowsOf(server, tenant)).toEqual(before);

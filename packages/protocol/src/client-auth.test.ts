@@ -12,7 +12,7 @@ const encode = (text: string) => new URLSearchParams({ x: text }).toString().sli
 
 const MALFORMED = { ok: false, fault: { code: "client_not_authenticated", cause: "malformed" } };
 const MULTIPLE = { ok: false, fault: { code: "client_authentication_multiple" } };
-const MISSING = { ok: false, fault: { code: "client_authentication_missing" } };
+const without = (...names: string[]) => ({ ok: false, fault: { code: "client_authentication_missing", missing: names } });
 
 describe("client_secret_post", () => {
   test("200: id and secret in the body", () => {
@@ -21,8 +21,8 @@ describe("client_secret_post", () => {
   });
 
   test("401: neither header nor secret, with or without a client id", () => {
-    expect(parseClientCredentials([], form())).toEqual(MISSING);
-    expect(parseClientCredentials([], form({ client_id: "prt_1" }))).toEqual(MISSING);
+    expect(parseClientCredentials([], form())).toEqual(without("client_id", "client_secret"));
+    expect(parseClientCredentials([], form({ client_id: "prt_1" }))).toEqual(without("client_secret"));
   });
 
   test("400: a secret without a client id", () => {
@@ -111,9 +111,9 @@ describe("client_secret_basic", () => {
   });
 
   test("401: an empty id or an empty secret", () => {
-    expect(parseClientCredentials([basic(":secret")], form())).toEqual(MISSING);
-    expect(parseClientCredentials([basic("prt_1:")], form())).toEqual(MISSING);
-    expect(parseClientCredentials([basic(":")], form())).toEqual(MISSING);
+    expect(parseClientCredentials([basic(":secret")], form())).toEqual(without("client_id"));
+    expect(parseClientCredentials([basic("prt_1:")], form())).toEqual(without("client_secret"));
+    expect(parseClientCredentials([basic(":")], form())).toEqual(without("client_id", "client_secret"));
   });
 });
 

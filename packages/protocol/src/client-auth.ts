@@ -30,7 +30,7 @@ export function parseClientCredentials(
   if (hasAssertion) return readAssertion(form);
   if (header !== undefined) return parseBasic(header, form.get("client_id"));
   const clientId = form.get("client_id");
-  if (secret === undefined) return fail({ code: "client_authentication_missing" });
+  if (secret === undefined) return missing({ client_id: clientId, client_secret: secret });
   if (clientId === undefined) return fail({ code: "parameter_missing", parameter: "client_id" });
   return ok({ method: "client_secret", clientId, secret });
 }
@@ -55,9 +55,15 @@ function parseBasic(header: string, bodyClientId: string | undefined): Result<Cl
   const clientId = decodeFormComponent(pair.slice(0, colon));
   const secret = decodeFormComponent(pair.slice(colon + 1));
   if (clientId === undefined || secret === undefined) return fail({ code: "client_not_authenticated", cause: "malformed" });
-  if (clientId === "" || secret === "") return fail({ code: "client_authentication_missing" });
+  if (clientId === "" || secret === "") return missing({ client_id: clientId, client_secret: secret });
   if (bodyClientId !== undefined && bodyClientId !== clientId) return fail({ code: "client_id_mismatch" });
   return ok({ method: "client_secret", clientId, secret });
+}
+
+/** What is empty is missing (RFC 6749 §3.2). */
+function missing(given: Readonly<Record<"client_id" | "client_secret", string | undefined>>): Result<never, ClientRefusal> {
+  const names = (["client_id", "client_secret"] as const).filter((name) => (given[name] ?? "") === "");
+  return fail({ code: "client_authentication_missing", missing: names });
 }
 
 /** The scheme's name, to be shown. What has no name in front of its credentials is the credentials: it is not shown. */

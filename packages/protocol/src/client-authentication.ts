@@ -1,6 +1,6 @@
 import { type ClientCredentials, parseClientCredentials } from "./client-auth.ts";
 import { type Form, parseForm } from "./form.ts";
-import type { Client, ClientPorts, ExchangeFacts, Spend } from "./ports.ts";
+import type { Client, ClientPorts, ExchangeFacts, Spend, TooManyWrong } from "./ports.ts";
 import type { Refusal } from "./refusals.ts";
 import { fail, ok, type Result } from "./result.ts";
 import { parseClientAssertion, validateClientAssertion } from "./tokens/client-assertion.ts";
@@ -33,7 +33,7 @@ export interface AuthenticatedClient {
   readonly kid: string | undefined;
 }
 
-/** Which partner calls, proved in the one way that its record names. What is learned on the way is added to `facts`. */
+/** Which partner calls, proved in the one way that its record names, and within its quota. What is learned on the way is added to `facts`. */
 export async function authenticateClient(
   request: ClientRequest,
   form: Form,
@@ -41,7 +41,23 @@ export async function authenticateClient(
   ports: ClientPorts,
 ): Promise<Result<AuthenticatedClient, Refusal>> {
   const credentials = parseClientCredentials(request.authorization, form);
-  return credentials.ok ? authenticateBy(credentials.value, facts, ports) : credentials;
+  if (!credentials.ok) return credentials;
+  const authenticated = await authenticateBy(credentials.value, facts, ports);
+  return authenticated.ok ? admit(authenticated.value, request, ports) : authenticated;
+}
+
+/** Only for whom the client is proved to be: what is sent in its name by others is not its own use. */
+export async function admit<A extends { readonly client: Client }>(
+  authenticated: A,
+  request: object,
+  ports: Pick<ClientPorts, "admit">,
+): Promise<Result<A, Refusal>> {
+  const admission = await ports.admit(authenticated.client, request);
+  return admission.ok ? ok(authenticated) : fail({ code: "rate_limited", ...admission.fault });
+}
+
+export function tooManyWrong({ retryAfterSeconds }: TooManyWrong): Refusal {
+  return { code: "wrong_secrets_too_many", retryAfterSeconds };
 }
 
 export async function authenticateBy(
@@ -53,7 +69,10 @@ export async function authenticateBy(
   const { clientId, secret } = credentials;
   facts.clientId = clientId;
   const authenticated = await ports.authenticateClient(clientId, secret, facts.address);
-  if (!authenticated.ok) return fail({ code: "client_not_authenticated", cause: authenticated.fault.cause });
+  if (!authenticated.ok) {
+    const { fault } = authenticated;
+    return fail(fault.cause === "too_many_wrong" ? tooManyWrong(fault) : { code: "client_not_authenticated", cause: fault.cause });
+  }
   facts.partnerId = authenticated.value.client.clientId;
   facts.secretId = authenticated.value.secretId;
   return ok({ client: authenticated.value.client, spend: undefined, kid: undefined });

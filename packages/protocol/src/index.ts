@@ -16,6 +16,7 @@ export type {
 export { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
 export { StoreUnavailable } from "./ports.ts";
 export type {
+  Admission,
   Client,
   ClientAuthentication,
   ClientPorts,
@@ -33,6 +34,7 @@ export type {
   Signer,
   Spend,
   TokenEndpointPorts,
+  TooManyWrong,
 } from "./ports.ts";
 export { redact } from "./redact.ts";
 export { REFUSAL_CODES, refusalPage, refusalToWire } from "./refusal-wire.ts";

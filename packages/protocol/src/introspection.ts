@@ -1,7 +1,7 @@
-import { authenticateBy, type ClientRequest, readForm } from "./client-authentication.ts";
+import { admit, authenticateBy, type ClientRequest, readForm, tooManyWrong } from "./client-authentication.ts";
 import { parseClientCredentials } from "./client-auth.ts";
 import { type Form, requireParameter } from "./form.ts";
-import { type Client, type ClientPorts, type ExchangeFacts, type Spend, StoreUnavailable } from "./ports.ts";
+import { type Client, type ClientPorts, type ExchangeFacts, type Spend, StoreUnavailable, type TooManyWrong } from "./ports.ts";
 import type { Refusal } from "./refusals.ts";
 import { fail, ok, type Result } from "./result.ts";
 import type { AccessToken } from "./tokens/access-token.ts";
@@ -18,7 +18,7 @@ export interface TokenCallerPorts extends ClientPorts {
     resourceServerId: string,
     secret: string,
     address: string,
-  ): Promise<Extract<TokenCaller, { readonly kind: "resource_server" }> | undefined>;
+  ): Promise<Extract<TokenCaller, { readonly kind: "resource_server" }> | TooManyWrong | undefined>;
   /** Spends the assertion, and writes down that the secret was used. False where the assertion was spent before. */
   noteCaller(clientId: string, used: { readonly spend: Spend | undefined; readonly facts: Readonly<ExchangeFacts> }): Promise<boolean>;
 }
@@ -153,12 +153,14 @@ export async function authenticateCaller(
   if (credentials.value.method === "client_secret" && credentials.value.clientId.startsWith(RESOURCE_SERVER_ID_PREFIX)) {
     const { clientId, secret } = credentials.value;
     const api = await ports.authenticateResourceServer(clientId, secret, request.address);
-    return api === undefined ? fail({ code: "client_not_authenticated", cause: "unknown" }) : ok(api);
+    if (api === undefined) return fail({ code: "client_not_authenticated", cause: "unknown" });
+    return "cause" in api ? fail(tooManyWrong(api)) : ok(api);
   }
   const facts: ExchangeFacts = { traceId: request.traceId, address: request.address, atMs: ports.nowMs() };
   const authenticated = await authenticateBy(credentials.value, facts, ports);
-  if (!authenticated.ok) return authenticated;
-  const { client, spend } = authenticated.value;
+  const admitted = authenticated.ok ? await admit(authenticated.value, request, ports) : authenticated;
+  if (!admitted.ok) return admitted;
+  const { client, spend } = admitted.value;
   const isFirst = await ports.noteCaller(client.clientId, { spend, facts });
   return isFirst ? ok({ kind: "partner", client }) : fail({ code: "client_assertion_replayed" });
 }

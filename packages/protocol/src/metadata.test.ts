@@ -63,6 +63,7 @@ test("protected resource metadata (RFC 9728 §2) is what it says, member by memb
     authorization_servers: [ISSUER],
     scopes_supported: ["thread"],
     bearer_methods_supported: ["header"],
+    resource_name: "Cambist",
     resource_documentation: `${ISSUER}/openapi.json`,
   });
 });

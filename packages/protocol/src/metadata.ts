@@ -38,6 +38,7 @@ export function protectedResourceMetadata(issuer: string, resource: string, scop
     authorization_servers: [issuer],
     scopes_supported: scopes,
     bearer_methods_supported: ["header"],
+    resource_name: "Cambist",
     resource_documentation: `${issuer}/openapi.json`,
   };
 }

@@ -148,8 +148,17 @@ export type IssueVerdict =
 
 export type ClientAuthentication = Result<
   { readonly client: Client; readonly secretId: string },
-  { readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" }
+  { readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" } | TooManyWrong
 >;
+
+/** There were so many wrong secrets for the client from this address that this one was not looked at. */
+export interface TooManyWrong {
+  readonly cause: "too_many_wrong";
+  readonly retryAfterSeconds: number;
+}
+
+/** Whether a client may make one more request now. */
+export type Admission = Result<undefined, { readonly requestsPerMinute: number; readonly retryAfterSeconds: number }>;
 
 /** What it takes to tell which client calls, at any endpoint. A port that fails throws StoreUnavailable; nothing else is expected of it. */
 export interface ClientPorts {
@@ -160,6 +169,8 @@ export interface ClientPorts {
   readonly restoredAtSeconds: number | undefined;
   /** Takes the same time for an unknown client as for a wrong secret. */
   authenticateClient(clientId: string, secret: string, address: string): Promise<ClientAuthentication>;
+  /** Takes a request off the client's quota; again for the same request does nothing. `request` is the object that the endpoint was called with. */
+  admit(client: Client, request: object): Promise<Admission>;
   /** For a client that authenticates by its keys; `cause` is that of a client that may not. */
   findClient(clientId: string): Promise<Result<Client, { readonly cause: "unknown" | "disabled" }>>;
   /** The client's keys, among them the one with this `kid` if it can be had: keys behind a URL are fetched again for one that is unknown. */

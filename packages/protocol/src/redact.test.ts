@@ -10,6 +10,7 @@ describe("what is logged, recorded or said", () => {
     ["a token", TOKEN, "(token redacted)"],
     ["a token without its signature", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.", "(token redacted)"],
     ["an encrypted token", "eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn", "(token redacted)"],
+    ["an opaque token", "scope 'sk-0123456789abcdef0123456789abcdef'", "scope '(token redacted)'"],
     [
       "two of each",
       `${TOKEN} cambist_secret_a ${TOKEN} cambist_secret_b`,
@@ -20,7 +21,7 @@ describe("what is logged, recorded or said", () => {
   });
 
   test("in a time that grows with the text and not with its square", () => {
-    for (const unit of ["-ey", "ey.", "eyaaaaaaaa.", "eyaaaaaaaa..", "cambist_secret_"]) {
+    for (const unit of ["-ey", "ey.", "eyaaaaaaaa.", "eyaaaaaaaa..", "cambist_secret_", "sk-", "sk-0123456789abcdef"]) {
       const text = unit.repeat(1_000_000 / unit.length);
       const started = performance.now();
       redact(text);
@@ -28,10 +29,14 @@ describe("what is logged, recorded or said", () => {
     }
   });
 
-  test.each(["prt_45dac3a2e42f35f92b769b62fc6e78b3", "https://eye.keyring.example.com/x", "alg 'HS256' is not accepted", "019abc", ""])(
-    "keeps %j",
-    (text) => {
-      expect(redact(text)).toBe(text);
-    },
-  );
+  test.each([
+    "prt_45dac3a2e42f35f92b769b62fc6e78b3",
+    "https://eye.keyring.example.com/x",
+    "alg 'HS256' is not accepted",
+    "019abc",
+    "risk-0123456789abcdef0",
+    "",
+  ])("keeps %j", (text) => {
+    expect(redact(text)).toBe(text);
+  });
 });

@@ -16,7 +16,7 @@ const samplesWith = (text: string): Samples => ({
   parameter_missing: { code: "parameter_missing", parameter: text },
   parameters_in_query: { code: "parameters_in_query" },
   authorization_repeated: { code: "authorization_repeated" },
-  client_authentication_missing: { code: "client_authentication_missing" },
+  client_authentication_missing: { code: "client_authentication_missing", missing: ["client_secret"] },
   client_authentication_multiple: { code: "client_authentication_multiple" },
   client_authentication_unsupported: { code: "client_authentication_unsupported", method: text },
   client_id_mismatch: { code: "client_id_mismatch" },

@@ -22,7 +22,7 @@ export type RequestRefusal =
   | { readonly code: "authorization_repeated" };
 
 export type ClientRefusal =
-  | { readonly code: "client_authentication_missing" }
+  | { readonly code: "client_authentication_missing"; readonly missing: readonly ("client_id" | "client_secret")[] }
   | { readonly code: "client_authentication_multiple" }
   | { readonly code: "client_authentication_unsupported"; readonly method: string }
   | { readonly code: "client_id_mismatch" }

@@ -6,6 +6,10 @@ import { partnerKeyRoutes } from "./admin/partner-keys.ts";
 import { partnerSecretRoutes } from "./admin/partner-secrets.ts";
 import type { AdminDeps } from "./admin/partner-record.ts";
 import { partnerRoutes } from "./admin/partners.ts";
+import { resourceServerSecretRoutes } from "./admin/resource-server-secrets.ts";
+import { resourceServerRoutes } from "./admin/resource-servers.ts";
+import { revocationRoutes } from "./admin/revocations.ts";
+import { scopeRoutes } from "./admin/scopes.ts";
 import { signingKeyRoutes } from "./admin/signing-keys.ts";
 import type { Deps } from "./deps.ts";
 import { errorPageRoutes } from "./docs/error-pages.ts";
@@ -14,9 +18,10 @@ import { authenticator } from "./http/auth.ts";
 import { clientAddress } from "./http/client-address.ts";
 import { healthRoutes } from "./http/health.ts";
 import type { Route } from "./http/route.ts";
+import type { Overload } from "./http/overload.ts";
 import { httpServer, type RouterPorts } from "./http/router.ts";
 import { tokenStatusRoutes } from "./oauth/introspect.ts";
-import { oauthPorts } from "./oauth/ports.ts";
+import { type OAuthPorts, oauthPorts } from "./oauth/ports.ts";
 import { revocationFeedRoutes } from "./oauth/revocation-feed.ts";
 import { tokenRoutes } from "./oauth/token.ts";
 import { v1AuthTokenRoutes } from "./oauth/v1-auth-token.ts";
@@ -35,7 +40,7 @@ const PURGE_EVERY_MS = 60_000;
 
 /** The server, whole, out of its parts. */
 export function createApp(deps: Deps): App {
-  const { config, store, keyring, log, nowMs } = deps;
+  const { config, store, keyring, log, overload, nowMs } = deps;
   let stopping = false;
   const routes = withApiDescription(
     allRoutes(deps, () => stopping),
@@ -43,6 +48,7 @@ export function createApp(deps: Deps): App {
   );
   const server = httpServer(routes, routerPorts(deps));
   let purging: NodeJS.Timeout | undefined;
+  let unwatch: (() => void) | undefined;
   return {
     routes,
     async start() {
@@ -52,36 +58,53 @@ export function createApp(deps: Deps): App {
         Promise.all(purged).catch((error: unknown) => log.warn("purge failed", { error }));
       }, PURGE_EVERY_MS);
       purging.unref();
+      unwatch = overload.watch();
       return port;
     },
     async stop() {
       stopping = true;
       clearInterval(purging);
+      unwatch?.();
       await Promise.all([server.close(STOP_MS_MAX), keyring.close()]);
       await store.close();
     },
   };
 }
 
-export function routerPorts({ config, resource, liveTokens, log, metrics }: Deps): RouterPorts {
+export function routerPorts({ config, resource, liveTokens, quotas, log, metrics, overload }: Deps): RouterPorts {
   const authenticate = authenticator({
     resource,
     resourceMetadataUrl: resourceMetadataUrl(resource),
     operatorToken: config.operatorToken,
     tokens: liveTokens,
+    quotas,
   });
-  return { authenticate, clientAddress: clientAddress(config.trustedProxies), log, metrics, basePath: new URL(config.publicUrl).pathname.replace(/\/$/, "") };
+  const forwarded = clientAddress(config.trustedProxies, () =>
+    log.warn("X-Forwarded-For of an address that CAMBIST_TRUSTED_PROXIES does not list is not looked at; if it is your proxy, list it"),
+  );
+  const basePath = new URL(config.publicUrl).pathname.replace(/\/$/, "");
+  return { authenticate, clientAddress: forwarded, log, metrics, basePath, issuer: config.publicUrl, overload };
 }
 
-export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, nowMs, log }: Deps): AdminDeps {
+export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, resource, nowMs, log }: Deps): AdminDeps {
   const issuer = config.publicUrl;
-  return { ...store, masterKeys, keyring, outbound, partnerKeys, issuer, nowMs, log };
+  return { ...store, masterKeys, keyring, outbound, partnerKeys, issuer, resource, nowMs, log };
+}
+
+/** A request that waits for a partner's keys, or for the second after a cut-off, is no load: it must not keep others out. */
+function withWaitsAside({ token, introspection, revocation }: OAuthPorts, overload: Overload): OAuthPorts {
+  const partnerKeys: typeof token.partnerKeys = (client, kid) => overload.aside(token.partnerKeys(client, kid));
+  return {
+    token: { ...token, partnerKeys, waitMs: (ms) => overload.aside(token.waitMs(ms)) },
+    introspection: { ...introspection, partnerKeys },
+    revocation: { ...revocation, partnerKeys },
+  };
 }
 
 function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
-  const { config, store, keyring, partnerKeys, masterKeys, resource, scopes, liveTokens, log, metrics, nowMs } = deps;
+  const { config, store, keyring, resource, scopes, log, metrics, overload, nowMs } = deps;
   const issuer = config.publicUrl;
-  const ports = oauthPorts({ issuer, store, partnerKeys, masterKeys, keyring, scopes, liveTokens, nowMs });
+  const ports = withWaitsAside(oauthPorts({ ...deps, issuer }), overload);
   const accounts = { accounts: store.accounts, nowMs, log };
   return [
     ...tokenRoutes({ ports: ports.token, log, metrics }),
@@ -97,7 +120,11 @@ function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
     ...partnerSecretRoutes(adminDeps(deps)),
     ...partnerKeyRoutes(adminDeps(deps)),
     ...signingKeyRoutes(adminDeps(deps)),
+    ...resourceServerRoutes(adminDeps(deps)),
+    ...resourceServerSecretRoutes(adminDeps(deps)),
+    ...scopeRoutes(adminDeps(deps)),
+    ...revocationRoutes(adminDeps(deps)),
     ...errorPageRoutes(),
-    ...healthRoutes({ store, metrics, isStopping }),
+    ...healthRoutes({ store, metrics, overload, isStopping }),
   ];
 }

@@ -1,6 +1,10 @@
 import type { Config } from "./config.ts";
 import { prepareDatabaseFile } from "./data-dir.ts";
 import { type LiveTokens, liveTokens } from "./http/live-token.ts";
+import { Overload } from "./http/overload.ts";
+import { Quotas } from "./http/quotas.ts";
+import { WrongSecrets } from "./http/wrong-secrets.ts";
+import { shownClientId } from "./ids.ts";
 import { type Keyring, type KeyringEvents, openKeyring } from "./keys/keyring.ts";
 import { MasterKeys } from "./keys/master-key.ts";
 import { Outbound, type OutboundOptions } from "./keys/outbound.ts";
@@ -24,17 +28,22 @@ export interface Deps {
   readonly resource: string;
   readonly scopes: ScopeCatalog;
   readonly liveTokens: LiveTokens;
+  readonly quotas: Quotas;
+  readonly wrongSecrets: WrongSecrets;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly overload: Overload;
   readonly nowMs: () => number;
 }
 
 /** What a test puts in place of the machine's own. */
-export interface DepsOverrides extends Partial<Pick<Deps, "log" | "nowMs">> {
+export interface DepsOverrides extends Partial<Pick<Deps, "log" | "nowMs" | "overload" | "wrongSecrets">> {
   readonly network?: Pick<OutboundOptions, "resolve" | "ca">;
 }
 
-export async function openDeps(config: Config, overrides: DepsOverrides = {}): Promise<Deps> {
+/** With overrides, the process and its event loop are not the server's alone: nobody is turned away unless `overload` is among them. */
+export async function openDeps(config: Config, testOverrides?: DepsOverrides): Promise<Deps> {
+  const overrides: DepsOverrides = testOverrides ?? { overload: new Overload() };
   const log = overrides.log ?? openLog(config.logLevel);
   const nowMs = overrides.nowMs ?? Date.now;
   const masterKeys = new MasterKeys(config.masterKeys);
@@ -58,11 +67,23 @@ export async function openDeps(config: Config, overrides: DepsOverrides = {}): P
       nowMs,
       restoredAtSeconds: store.restoredAtSeconds,
     });
-    return { config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, liveTokens: live, log, metrics, nowMs };
+    const built = { config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, liveTokens: live, log, metrics, nowMs };
+    return { ...built, ...limits(built, overrides), overload: overrides.overload ?? new Overload({ sheds: false }) };
   } catch (thrown) {
     await store.close();
     throw thrown;
   }
+}
+
+function limits(
+  { store, log, nowMs }: Pick<Deps, "store" | "log" | "nowMs">,
+  { wrongSecrets }: DepsOverrides,
+): Pick<Deps, "quotas" | "wrongSecrets"> {
+  const onAway = (error: unknown) => log.warn("the store does not count for the rate limits; this node counts alone meanwhile", { error });
+  const onUsedUp = (clientId: string, address: string) =>
+    log.warn("too many wrong secrets; refused from this address for now", { client_id: shownClientId(clientId), address });
+  const quotas = new Quotas({ store: store.rateLimits, nowMs, onAway });
+  return { quotas, wrongSecrets: wrongSecrets ?? new WrongSecrets({ nowMs, onUsedUp }) };
 }
 
 function keyringEvents(log: Log): KeyringEvents {

@@ -13,6 +13,13 @@ export function isClientId(text: string): boolean {
   return CLIENT_ID.test(text);
 }
 
+const FOREIGN_ID_CHARACTERS_MAX = 8;
+
+/** To be kept or logged: what came as a client id and is none may be the secret, in the wrong field, and is cut to its beginning. */
+export function shownClientId(text: string): string {
+  return isClientId(text) ? text : text.slice(0, FOREIGN_ID_CHARACTERS_MAX);
+}
+
 /** 256 bits; the prefix lets a secret scanner find one that leaked. */
 export function newClientSecret(): string {
   return `${CLIENT_SECRET_PREFIX}${randomBytes(32).toString("base64url")}`;

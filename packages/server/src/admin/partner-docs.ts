@@ -39,6 +39,10 @@ const partnerSchema = z
     home_workspace_id: z.uuid().nullable(),
     provisioning_hourly_max: z.int(),
     billing_features: z.array(z.string()).nullable(),
+    rate_limits: z
+      .strictObject({ requests_per_minute: z.int(), burst: z.int().describe("How many may come at once after a rest.") })
+      .nullable()
+      .describe("Over all nodes; null: the server's own."),
     created_at: z.iso.datetime(),
     updated_at: z.iso.datetime(),
   })

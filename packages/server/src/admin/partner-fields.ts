@@ -16,6 +16,7 @@ import {
 } from "@cambist/protocol";
 import { z } from "zod";
 import { isClientId } from "../ids.ts";
+import { scopeName } from "./scope-name.ts";
 
 /** What an operator may set of a partner (contract §9), and the defaults. */
 
@@ -28,6 +29,9 @@ const ACCESS_TOKEN_LIFETIME_SECONDS_MAX = 86_400;
 const PROVISIONING_HOURLY_MAX = 1_000_000;
 const BILLING_FEATURES_MAX = 1_000;
 const BILLING_FEATURE_CHARACTERS_MAX = 255;
+const ALLOWED_SCOPES_MAX = 100;
+const REQUESTS_PER_MINUTE_MAX = 1_000_000;
+const BURST_MAX = 100_000;
 
 /** Settings of features that this version does not have: the value that changes nothing is taken, any other is refused by name. */
 const notYet = (value: boolean) =>
@@ -66,6 +70,12 @@ const jwks = z.unknown().superRefine((value, context) => {
   if (intake.value.used.length === 0 && intake.value.refused.length === 0) context.addIssue({ code: "custom", message: "has no key" });
 });
 
+/** Without a burst, the requests of a whole minute may come at once. */
+const rateLimits = z
+  .strictObject({ requests_per_minute: z.int().min(1).max(REQUESTS_PER_MINUTE_MAX), burst: z.int().min(1).max(BURST_MAX).optional() })
+  .transform(({ requests_per_minute: requestsPerMinute, burst = Math.min(requestsPerMinute, BURST_MAX) }) => ({ requestsPerMinute, burst }))
+  .nullable();
+
 const ONE_SOURCE = "give the partner's keys by exactly one of jwks_uri and jwks";
 
 const settings = {
@@ -82,20 +92,21 @@ const settings = {
   access_token_lifetime_seconds: z.int().min(ACCESS_TOKEN_LIFETIME_SECONDS_MIN).max(ACCESS_TOKEN_LIFETIME_SECONDS_MAX),
   allowed_algorithms: nonEmptySet(SUBJECT_TOKEN_ALGORITHMS),
   allowed_grants: nonEmptySet(["token-exchange", "client_credentials"]),
-  allowed_scopes: nonEmptySet(SCOPES as unknown as readonly ["thread", "account-management", "analytics"]),
+  /** That each exists is for the store to say, as it writes. */
+  allowed_scopes: z.array(scopeName).min(1, "is empty").max(ALLOWED_SCOPES_MAX, `has over ${ALLOWED_SCOPES_MAX} scopes`),
   token_endpoint_auth_method: z.enum(CLIENT_AUTH_METHODS),
   provisioning: z.enum(["off", "create"]),
   /** That it is one of the partner's is checked where the partner is known. */
   home_workspace_id: z.uuid().nullable(),
   provisioning_hourly_max: z.int().min(1).max(PROVISIONING_HOURLY_MAX),
   billing_features: z.array(visible(BILLING_FEATURE_CHARACTERS_MAX)).max(BILLING_FEATURES_MAX).nullable(),
+  rate_limits: rateLimits,
 };
 
 const notYetSettings = {
   delegation: notYet(false),
   dpop_required: notYet(false),
   allowed_origins: z.undefined({ error: "is not available in this version" }).optional(),
-  rate_limits: z.undefined({ error: "is not available in this version" }).optional(),
 };
 
 export const createPartnerBody = z
@@ -121,6 +132,7 @@ export const createPartnerBody = z
       .default(null),
     provisioning_hourly_max: settings.provisioning_hourly_max.default(PROVISIONING_HOURLY_DEFAULT),
     billing_features: settings.billing_features.default(null),
+    rate_limits: settings.rate_limits.default(null),
   })
   .superRefine(({ jwks: set, jwks_uri: uri }, context) => {
     if ((set === undefined) === (uri === undefined)) {

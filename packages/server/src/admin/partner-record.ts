@@ -8,6 +8,7 @@ import type { Outbound } from "../keys/outbound.ts";
 import type { PartnerKeys } from "../keys/partner-keys.ts";
 import type { AccountStore } from "../storage/account-store.ts";
 import type { NewPartner, Partner, PartnerChange, PartnerJwksStore, PartnerStore, SigningKeyStore, Taken } from "../storage/store.ts";
+import type { ResourceServerStore, TokenStore } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 
@@ -16,11 +17,15 @@ export interface AdminDeps {
   readonly partners: PartnerStore;
   readonly partnerJwks: PartnerJwksStore;
   readonly signingKeys: SigningKeyStore;
+  readonly resourceServers: ResourceServerStore;
+  readonly tokens: Pick<TokenStore, "revoke">;
   readonly keyring: Keyring;
   readonly partnerKeys: PartnerKeys;
   readonly outbound: Outbound;
   readonly masterKeys: MasterKeys;
   readonly issuer: string;
+  /** The resource identifier of our own API. */
+  readonly resource: string;
   readonly nowMs: () => number;
   readonly log: Log;
 }
@@ -45,15 +50,17 @@ export async function createPartner(
     accessTokenLifetimeSeconds: fields.access_token_lifetime_seconds,
     allowedAlgorithms: fields.allowed_algorithms,
     allowedGrants: fields.allowed_grants,
-    allowedScopes: fields.allowed_scopes,
+    allowedScopes: [...new Set(fields.allowed_scopes)],
     tokenEndpointAuthMethod: fields.token_endpoint_auth_method,
     provisioning: fields.provisioning,
     homeWorkspaceId: fields.home_workspace_id,
     provisioningHourlyMax: fields.provisioning_hourly_max,
     billingFeatures: fields.billing_features,
+    rateLimits: fields.rate_limits,
     secret: clientSecret === undefined ? undefined : { secretId: newSecretId(), ...deps.masterKeys.hashSecret(clientSecret) },
   };
   const partner = await deps.partners.create(created, deps.nowMs());
+  if (partner === "scope_unknown") throw await scopeUnknown(fields.allowed_scopes, deps);
   if (typeof partner === "string") throw alreadyTaken(partner);
   deps.log.info("partner created", { client_id: clientId });
   return { partner, clientSecret };
@@ -88,6 +95,7 @@ export async function updatePartner(clientId: string, fields: z.output<typeof up
   await requireProvisionable(clientId, change, deps);
   const partner = await deps.partners.update(clientId, change, deps.nowMs());
   if (partner === "absent") throw partnerAbsent();
+  if (partner === "scope_unknown") throw await scopeUnknown(fields.allowed_scopes ?? [], deps);
   if (typeof partner === "string") throw alreadyTaken(partner);
   deps.log.info("partner updated", { client_id: clientId, fields: Object.keys(fields).join(" "), status: partner.status });
   return partner;
@@ -125,12 +133,13 @@ async function toChange(body: z.output<typeof updatePartnerBody>, deps: AdminDep
     accessTokenLifetimeSeconds: body.access_token_lifetime_seconds,
     allowedAlgorithms: body.allowed_algorithms,
     allowedGrants: body.allowed_grants,
-    allowedScopes: body.allowed_scopes,
+    allowedScopes: body.allowed_scopes && [...new Set(body.allowed_scopes)],
     tokenEndpointAuthMethod: body.token_endpoint_auth_method,
     provisioning: body.provisioning,
     homeWorkspaceId: body.home_workspace_id,
     provisioningHourlyMax: body.provisioning_hourly_max,
     billingFeatures: body.billing_features,
+    rateLimits: body.rate_limits,
   };
   return Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
 }
@@ -141,6 +150,15 @@ export function partnerAbsent(): Problem {
 
 function invalidField(field: string, message: string): Problem {
   return new Problem(422, `${field}: ${message}`, { fields: [{ field, message }] });
+}
+
+/** Names those that do not exist; one may have been removed in this very moment, and even be there again. */
+async function scopeUnknown(asked: readonly string[], { resourceServers }: AdminDeps): Promise<Problem> {
+  const known = new Set((await resourceServers.listScopes()).map(({ name }) => name));
+  const unknown = asked.flatMap((name, index) => (known.has(name) ? [] : [{ field: `allowed_scopes.${index}`, message: `there is no scope ${name}` }]));
+  const [first] = unknown;
+  if (first === undefined) return invalidField("allowed_scopes", "one of them was just removed; look again");
+  return new Problem(422, `${first.field}: ${first.message}`, { fields: unknown });
 }
 
 function alreadyTaken(taken: Taken): Problem {

@@ -3,6 +3,9 @@ import { Command } from "commander";
 import { addJwksCommands } from "./jwks.ts";
 import { addKeyCommands } from "./keys.ts";
 import { addPartnerCommands } from "./partner.ts";
+import { addResourceServerCommands } from "./resource-server.ts";
+import { addRevokeCommand } from "./revoke.ts";
+import { addScopeCommands } from "./scope.ts";
 import { addServerCommands } from "./server.ts";
 import { addStoreCommands } from "./store.ts";
 
@@ -14,6 +17,9 @@ export function commands(): Command {
     .configureOutput({ outputError: (text, write) => write(redact(text.replace(/^error: /, "cambist: "))) });
   addServerCommands(program);
   addPartnerCommands(program);
+  addResourceServerCommands(program);
+  addScopeCommands(program);
+  addRevokeCommand(program);
   addKeyCommands(program);
   addJwksCommands(program);
   addStoreCommands(program);

@@ -53,6 +53,7 @@ async function makeDemoPartner(deps: Deps): Promise<DemoPartner> {
     name: "Demo partner",
     jwks: { keys: [{ ...jwk, kid: KID, alg: "RS256", use: "sig" }] },
     allowed_grants: ["token-exchange", "client_credentials"],
+    rate_limits: { requests_per_minute: 1_000_000, burst: 100_000 }, // what it is measured with must be the server, not its limits
   });
   const { partner, clientSecret = "" } = await createPartner(fields, adminDeps(deps));
   return writeDemoPartner(dataDir, { clientId: partner.clientId, clientSecret, audience: publicUrl, kid: KID });

@@ -22,6 +22,16 @@ const features: Read = (value) => {
   return named;
 };
 
+const DEFAULT = "default";
+
+/** `6000`, `6000,1000`, or `default` for the server's own. Which numbers may be is for the server to say. */
+const rates: Read = (value) => {
+  if (value === DEFAULT) return DEFAULT; // commander takes null for an empty text
+  const [perMinute = "", burst, ...more] = value.split(",").map((part) => part.trim());
+  if (more.length > 0) throw new InvalidArgumentError("It is not <requests per minute>,<burst>, nor default.");
+  return { requests_per_minute: whole(perMinute), ...(burst === undefined ? {} : { burst: whole(burst) }) };
+};
+
 /** Each option and the field of the admin API that it sets. Which values may be is for the server to say: it may be of another version. */
 const FIELDS: readonly { readonly flags: string; readonly field: string; readonly read: Read; readonly description: string }[] = [
   { flags: "--jwks-uri <url>", field: "jwks_uri", read: text, description: "where the partner publishes its keys" },
@@ -76,6 +86,12 @@ const FIELDS: readonly { readonly flags: string; readonly field: string; readonl
     read: features,
     description: "the only ones that its entitlements may name",
   },
+  {
+    flags: "--rate-limits <n,burst>",
+    field: "rate_limits",
+    read: rates,
+    description: "requests per minute, and how many at once after a rest (as many unless given); default for the server's own",
+  },
 ];
 
 const ANY_BILLING_FEATURE = new Option("--any-billing-feature", "lifts that: its entitlements may name any");
@@ -95,6 +111,7 @@ export interface PartnerOptions {
   readonly jwksFile?: unknown;
   readonly billingFeatures?: unknown;
   readonly anyBillingFeature?: boolean;
+  readonly rateLimits?: unknown;
 }
 
 /** The fields that were given. @throws UsageError where two of them contradict each other. */
@@ -107,7 +124,11 @@ export function partnerFields(options: PartnerOptions): Record<string, unknown> 
   const given = OPTIONS.map(({ field, option }) => [field, values[option.attributeName()]] as const);
   const all = [["name", options.name], ["status", options.status], ...given] as const;
   const fields = Object.fromEntries(all.filter(([, value]) => value !== undefined));
-  return options.anyBillingFeature ? { ...fields, billing_features: null } : fields;
+  const lifted = {
+    ...(options.anyBillingFeature ? { billing_features: null } : {}),
+    ...(options.rateLimits === DEFAULT ? { rate_limits: null } : {}),
+  };
+  return { ...fields, ...lifted };
 }
 
 const STANDARD_INPUT = 0;

@@ -1,6 +1,6 @@
-import { CLIENT_SECRET_PREFIX } from "@cambist/protocol";
 import type { Command } from "commander";
 import { adminCommand, type AdminOptions, type Answer, openAdminClient } from "./admin-client.ts";
+import { addSecretCommands } from "./client-secrets.ts";
 import { UsageError } from "./failure.ts";
 import { printFields, printJson, printLines, printTable } from "./output.ts";
 import { addPartnerOptions, partnerFields, type PartnerOptions } from "./partner-fields.ts";
@@ -35,18 +35,8 @@ export function addPartnerCommands(program: Command): void {
     .option("--refresh", "fetch them from its jwks_uri now; exit code 1 where that fails")
     .addHelpText("after", "\nExample:\n  cambist partner keys prt_0123456789abcdef0123456789abcdef --refresh")
     .action(showKeys);
-  addSecretCommands(partner.command("secret").description("a partner's secrets: two may live at once"));
-}
-
-function addSecretCommands(secret: Command): void {
-  adminCommand(secret, "add <client-id>", "make a second secret beside the first")
-    .option("--secret-file <file>", "write the secret into this new file instead of showing it")
-    .addHelpText("after", "\nExample:\n  cambist partner secret add prt_0123456789abcdef0123456789abcdef --secret-file acme.secret")
-    .action(addSecret);
-  adminCommand(secret, "remove <client-id> <secret-id>", "end a secret; its id is in `cambist partner show`")
-    .option("--force", "also where it was used within the last 24 hours")
-    .addHelpText("after", "\nExample:\n  cambist partner secret remove prt_0123456789abcdef0123456789abcdef sec_0123456789abcdef")
-    .action(removeSecret);
+  const id = { name: "client-id", example: "prt_0123456789abcdef0123456789abcdef" };
+  addSecretCommands(partner, "a partner's secrets: two may live at once", { command: "partner", id, pathOf });
 }
 
 async function createPartner(options: AdminOptions & SecretOptions & PartnerOptions): Promise<void> {
@@ -104,24 +94,6 @@ async function showKeys(clientId: string, options: AdminOptions & { readonly ref
   if (keys.length === 0) return printLines("", "No key is known.");
   printLines("");
   printTable(["kid", "algorithm", "state", "reason"], keys);
-}
-
-async function addSecret(clientId: string, options: AdminOptions & SecretOptions): Promise<void> {
-  const client = openAdminClient(options);
-  const answer = await takeSecret(options, () => client.send("POST", `${pathOf(clientId)}/secrets`));
-  if (options.json) return printJson(answer);
-  printFields(answer);
-  printSecretNote(answer);
-}
-
-async function removeSecret(clientId: string, secretId: string, options: AdminOptions & { readonly force?: boolean }): Promise<void> {
-  if (secretId.startsWith(CLIENT_SECRET_PREFIX)) {
-    throw new UsageError("that is a secret, not the id of one: it is in your shell's history now. Its id is in `cambist partner show`");
-  }
-  const query = options.force ? "?force=true" : "";
-  const answer = await openAdminClient(options).send("DELETE", `${pathOf(clientId)}/secrets/${encodeURIComponent(secretId)}${query}`);
-  if (options.json) printJson(answer);
-  else printLines(`${secretId} is removed.`);
 }
 
 function pathOf(clientId: string): string {

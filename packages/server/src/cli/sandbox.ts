@@ -50,6 +50,8 @@ export function sandboxGuide(partner: DemoPartner, publicUrl: string, dataDir: s
   const cambist = `${inDefaultFolder ? "" : `CAMBIST_DATA_DIR=${quoted(dataDir)} `}npx cambist`;
   const exchange = (subject: string) =>
     `ANSWER=$(curl -sS ${publicUrl}/oauth2/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret} -d subject_token=$(${cambist} sandbox-token ${subject})); echo "$ANSWER"`;
+  const byItsSecret = (path: string, more = "") =>
+    `ANSWER=$(curl -sS ${publicUrl}${path} -d client_id=${partner.clientId} -d client_secret=${partner.clientSecret}${more}); echo "$ANSWER"`;
   const put = (path: string, body: string) =>
     `ANSWER=$(curl -sS -X PUT ${publicUrl}/v2/account-management/${path} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d ${body}); echo "$ANSWER"`;
   return `
@@ -68,6 +70,10 @@ ${pick("USER_ID", "user_id")}
 
 # 3. It signs a JWT that names the user, and swaps it for an access token of that user.
 ${exchange("--user $USER_ID")}
+
+# 4. Its secret alone gets it tokens of its service account too, where the operator allows it: a JWT, and an opaque one.
+${byItsSecret("/oauth2/token", " -d grant_type=client_credentials")}
+${byItsSecret("/v1/auth/token")}
 
 # The operator's view of the demo partner:
 ${cambist} partner show ${partner.clientId} --url ${publicUrl} --json

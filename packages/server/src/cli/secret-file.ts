@@ -21,7 +21,8 @@ export async function takeSecret({ secretFile }: SecretOptions, ask: () => Promi
       writeSync(file, `${secret}\n`);
       fsyncSync(file);
     } catch (thrown) {
-      const id = rest["secret_id"] ?? (rest["partner"] as Answer | undefined)?.["client_id"];
+      const made = (rest["partner"] ?? rest["resource_server"]) as Answer | undefined;
+      const id = rest["secret_id"] ?? made?.["client_id"] ?? made?.["resource_server_id"];
       throw new Error(
         `${String(id)} was made, but its secret could not be written to ${secretFile}, and is lost; remove it and add another.`,
         {

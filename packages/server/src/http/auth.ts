@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { LiveTokens } from "./live-token.ts";
 import { Problem } from "./problem.ts";
-import type { Principal, RouteAuth } from "./route.ts";
+import type { Quotas } from "./quotas.ts";
+import type { Principal, RawRequest, RouteAuth } from "./route.ts";
 
 export interface AuthPorts {
   /** The resource identifier of our own API: the `aud` of a token that opens it. */
@@ -10,27 +11,30 @@ export interface AuthPorts {
   readonly resourceMetadataUrl: string;
   readonly operatorToken: string;
   readonly tokens: Pick<LiveTokens, "findLive">;
+  readonly quotas: Pick<Quotas, "admit">;
 }
 
-export type Authenticate = (auth: RouteAuth, authorization: readonly string[]) => Promise<Principal>;
+export type Authenticate = (auth: RouteAuth, request: Caller) => Promise<Principal>;
 
-/** Who is calling, decided in this one place for every route (RFC 6750 §2.1 §3). @throws Problem 400, 401 or 403. */
+type Caller = Pick<RawRequest, "authorization" | "standing">;
+
+/** Who is calling, decided in this one place for every route (RFC 6750 §2.1 §3), and whether its partner has not used up its quota. @throws Problem 400, 401, 403 or 429. */
 export function authenticator(ports: AuthPorts): Authenticate {
   const operatorDigest = sha256(ports.operatorToken);
   const challenge: Challenge = (parameters = "") => `Bearer realm="cambist"${parameters}, resource_metadata="${ports.resourceMetadataUrl}"`;
-  return async (auth, authorization) => {
+  return async (auth, request) => {
     switch (auth.kind) {
       case "public":
       case "oauth_client":
         return { kind: auth.kind };
       case "operator": {
         const realm: Challenge = (parameters = "") => `Bearer realm="cambist"${parameters}`; // no token of this server opens it
-        if (timingSafeEqual(sha256(bearerToken(authorization, realm)), operatorDigest)) return { kind: "operator" };
+        if (timingSafeEqual(sha256(bearerToken(request.authorization, realm)), operatorDigest)) return { kind: "operator" };
         throw invalidToken("This is not an operator token.", realm);
       }
       case "service_account":
       case "user":
-        return authenticateAccessToken(bearerToken(authorization, challenge), auth, ports, challenge);
+        return authenticateAccessToken(request, auth, ports, challenge);
     }
   };
 }
@@ -40,15 +44,20 @@ type Challenge = (parameters?: string) => string;
 
 /** An access token that works, for our own API, for the kind of principal and the scope that the route asks for. */
 async function authenticateAccessToken(
-  text: string,
+  request: Caller,
   auth: Extract<RouteAuth, { readonly kind: "service_account" | "user" }>,
   ports: AuthPorts,
   challenge: Challenge,
 ): Promise<Principal> {
-  const live = await ports.tokens.findLive(text);
+  const live = await ports.tokens.findLive(bearerToken(request.authorization, challenge));
   if ("dead" in live) throw invalidToken(live.dead, challenge);
   const { token, partner, user } = live;
   if (token.audience !== ports.resource) throw invalidToken("The access token is for another API.", challenge);
+  const { isAdmitted, limits, resetSeconds } = await ports.quotas.admit(partner, request);
+  if (!isAdmitted) {
+    const quota = `${limits.requestsPerMinute} requests in a minute`; // Retry-After and the others follow from how the caller stands
+    throw new Problem(429, `The partner has used up its ${quota}; try again in ${resetSeconds} s.`);
+  }
   if (token.principal !== auth.kind || !token.scope.split(" ").includes(auth.scope) || !partner.allowedScopes.includes(auth.scope)) {
     const whose = auth.kind === "user" ? "a user's token" : "a service-account token";
     throw new Problem(403, `This needs ${whose} with the scope ${auth.scope}.`, {

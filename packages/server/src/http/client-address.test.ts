@@ -30,7 +30,10 @@ describe("the client's address", () => {
   });
 
   test("with no proxy in the list, the header is not looked at", () => {
-    expect(clientAddress([])("10.0.0.1", "203.0.113.9")).toBe("10.0.0.1");
+    const told: string[] = [];
+    const findWithout = clientAddress([], () => void told.push("unlisted"));
+    for (let n = 0; n < 3; n++) expect(findWithout("10.0.0.1", "203.0.113.9")).toBe("10.0.0.1");
+    expect(told).toEqual(["unlisted"]);
   });
 
   test("a header of thousands of trusted addresses is followed a few hops, not to its end", () => {

@@ -25,13 +25,19 @@ export function proxyFault(entry: string): string | undefined {
  * first one from the right that is no trusted proxy is the client's. What stands to the left of it, the client has made up.
  *
  * `proxies` are addresses and networks that {@link proxyFault} has nothing against. An entry may have a port; what is no address ends the
- * search at the proxy that reported it. Several headers count as one, in their order.
+ * search at the proxy that reported it. Several headers count as one, in their order. `onUnlisted`: a peer that is not listed forwards, told once.
  */
-export function clientAddress(proxies: readonly string[]): ClientAddress {
+export function clientAddress(proxies: readonly string[], onUnlisted: () => void = () => undefined): ClientAddress {
   const isTrusted = remembered(trustIn(proxies));
+  let isSaid = false;
   return (peer, forwardedFor) => {
     let address = plain(peer);
-    if (forwardedFor === undefined || proxies.length === 0) return address;
+    if (forwardedFor === undefined) return address;
+    if (!isTrusted(address)) {
+      if (!isSaid) onUnlisted();
+      isSaid = true;
+      return address;
+    }
     const hops = forwardedFor.split(",").slice(-HOPS_MAX);
     while (hops.length > 0 && isTrusted(address)) {
       const before = withoutPort((hops.pop() ?? "").trim());

@@ -28,11 +28,19 @@ export const envelopeErrorBody = z
   })
   .meta({ id: "EnvelopeError", description: "Of everything under /v1." });
 
-export function isUnderEnvelope(path: string): boolean {
-  return path === "/v1" || path.startsWith("/v1/");
+/** Also where a client writes its two characters percent-encoded, or the host in front of the path: the router takes them for the same (RFC 9112 §3.2.2). */
+const UNDER_ENVELOPE = /^(?:https?:\/\/[^/]*)?\/(?:v|%76)(?:1|%31)(?:[/?#]|$)/;
+
+/** @param url path and query, as they came. */
+export function isUnderEnvelope(url: string): boolean {
+  return UNDER_ENVELOPE.test(url);
 }
 
-/** @param errorTrace field → reason, where fields are at fault. */
+/**
+ * An error of anything under `/v1`. It holds nothing but what the contract gives it: no trace id, no sentence of another form.
+ *
+ * @param errorTrace field → reason, where fields are at fault.
+ */
 export function envelopeAnswer(status: number, headers: Answer["headers"] = {}, errorTrace: Readonly<Record<string, string>> = {}): Answer {
   const known = status in ERRORS ? (status as keyof typeof ERRORS) : status < 500 ? 400 : 500;
   const [code, reason, message] = ERRORS[known];

@@ -1,18 +1,20 @@
 import { z } from "zod";
 import type { Store } from "../storage/store.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Overload } from "./overload.ts";
 import { defineRoute, type Route } from "./route.ts";
 
 export interface HealthDeps {
   readonly store: Pick<Store, "ping">;
   readonly metrics: Metrics;
+  readonly overload: Pick<Overload, "hasStalled">;
   readonly isStopping: () => boolean;
 }
 
 const PING_MS_MAX = 1_000;
 
 /** For whoever keeps the process alive, routes to it and watches it. */
-export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[] {
+export function healthRoutes({ store, metrics, overload, isStopping }: HealthDeps): Route[] {
   return [
     defineRoute({
       operationId: "getLiveness",
@@ -36,11 +38,12 @@ export function healthRoutes({ store, metrics, isStopping }: HealthDeps): Route[
         tag: "operation",
         answers: {
           200: { description: "Send requests here.", body: statusBody("ready") },
-          503: { description: "Send none for now.", body: statusBody("stopping", "the store does not answer") },
+          503: { description: "Send none for now.", body: statusBody("stopping", "the server stood still", "the store does not answer") },
         },
       },
       async handle() {
         if (isStopping()) return { status: 503, body: { status: "stopping" } };
+        if (overload.hasStalled()) return { status: 503, body: { status: "the server stood still" } };
         const answers = await answersInTime(store.ping());
         return answers ? { status: 200, body: { status: "ready" } } : { status: 503, body: { status: "the store does not answer" } };
       },

@@ -77,6 +77,13 @@ const IMPLIED: readonly ImpliedAnswer[] = [
     isOf: (route) => takesJson(route) || route.schemas.query !== undefined || route.conditions.includes("idempotency_key"),
   },
   {
+    name: "RateLimited",
+    status: 429,
+    description: "The partner's limit is used up, by all that it and its users send together.",
+    header: "Retry-After",
+    isOf: ({ auth }) => auth.kind === "service_account" || auth.kind === "user",
+  },
+  {
     name: "StoreUnavailable",
     status: 503,
     description: "The store does not answer; try again.",

@@ -68,8 +68,8 @@ describe("a route's description", () => {
 
   test("has the answers of its handler, and those that follow by themselves", () => {
     const statuses = (path: string, method: string) => Object.keys(paths[path]?.[method]?.responses ?? {});
-    expect(statuses("/things/{thing_id}", "get")).toEqual(["200", "400", "401", "403", "404", "422", "503"]);
-    expect(statuses("/things", "put")).toEqual(["201", "400", "401", "403", "412", "413", "415", "422", "503"]);
+    expect(statuses("/things/{thing_id}", "get")).toEqual(["200", "400", "401", "403", "404", "422", "429", "503"]);
+    expect(statuses("/things", "put")).toEqual(["201", "400", "401", "403", "412", "413", "415", "422", "429", "503"]);
     expect(statuses("/open", "get")).toEqual(["200"]);
     expect(statuses("/token", "post")).toEqual(["200", "503"]);
     expect(paths["/things/{thing_id}"]?.["get"]?.responses["404"]).toEqual({

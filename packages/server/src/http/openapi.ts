@@ -41,8 +41,8 @@ export interface Parameter {
 const VERSION = "0.1.0";
 
 const DESCRIPTION =
-  "Token exchange, accounts and administration. Errors are problem details (RFC 9457); those of the token endpoint are OAuth errors (RFC 6749 §5.2). " +
-  "Any operation may also answer 400 to a malformed request line, 413 or 415 to a body that it does not take, and 500. A method that a path does not have is answered with 405 and `Allow`; GET has HEAD beside it.";
+  "Token exchange, accounts and administration. Errors are problem details (RFC 9457); those of the endpoints under `/oauth2` are OAuth errors (RFC 6749 §5.2), and all under `/v1`, also of a path or a method that is not there, are an `EnvelopeError`. " +
+  "Any operation may also answer 400 to a malformed request line, 413 or 415 to a body that it does not take, and 500. A method that a path does not have is answered with 405 and `Allow`; GET has HEAD beside it. Answers to a partner, or to one of its users, say in RateLimit-Policy and RateLimit how it stands with its limit.";
 
 const TAGS: Readonly<Record<Route["docs"]["tag"], string>> = {
   token: "Tokens for partners' users and for partners themselves.",

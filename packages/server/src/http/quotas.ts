@@ -1,5 +1,5 @@
-import type { RateLimits, RateLimitStore } from "../storage/store.ts";
-import { type Bucket, hasOne, refill, type Standing, standing } from "./rate-limit.ts";
+import type { Partner, RateLimits, RateLimitStore } from "../storage/store.ts";
+import { type Bucket, hasOne, RATE_LIMITS_DEFAULT, refill, type Standing, standing } from "./rate-limit.ts";
 
 const PARTNERS_MAX = 10_000;
 /** Of the burst: what a node uses before it tells the store, and at most once more while it tells. Two nodes stay within a tenth. */
@@ -44,16 +44,29 @@ export class Quotas {
     this.ports = ports;
   }
 
-  /** Takes one request off the partner's quota, or none where nothing is left. Waits only for a store that is behind. Never throws. */
+  /**
+   * For a request whose caller has proved to be this partner, or one of its users: takes it off the quota, once however often it is asked, and
+   * keeps with the request how the partner stands.
+   */
+  async admit({ clientId, rateLimits }: Pick<Partner, "clientId" | "rateLimits">, request: { standing?: Standing }): Promise<Standing> {
+    return (request.standing ??= await this.take(clientId, rateLimits ?? RATE_LIMITS_DEFAULT));
+  }
+
+  /**
+   * Takes one request off the partner's quota, or none where nothing is left. Waits only for a store that is counting already: where this node would
+   * get too far ahead of it, or is about to refuse and should say rightly until when. Never throws.
+   */
   take(partnerId: string, limits: RateLimits): Standing | Promise<Standing> {
     const nowMs = this.ports.nowMs();
     const share = this.shareOf(partnerId, limits, nowMs);
     refill(share.bucket, limits, nowMs);
-    if (!hasOne(share.bucket)) return standing("partner", share.bucket, limits, false);
     const untoldMax = untoldMaxOf(limits);
-    if (share.telling !== undefined && share.untold >= untoldMax) return share.telling.then(() => this.take(partnerId, limits));
+    const passes = hasOne(share.bucket);
+    if (share.telling !== undefined && (share.untold >= untoldMax || !passes))
+      return share.telling.then(() => this.take(partnerId, limits));
+    if (!passes) return standing("partner", share.bucket, limits, false);
     share.bucket.level -= 1;
-    if (share.untold < untoldMax && nowMs - share.untoldSinceMs > CALM_MS) share.untold = 0;
+    if (nowMs - share.untoldSinceMs > CALM_MS) share.untold = 0;
     if (share.untold === 0) share.untoldSinceMs = nowMs;
     share.untold += 1;
     if (share.untold >= untoldMax && share.telling === undefined && nowMs >= this.awayUntilMs) {
@@ -76,7 +89,7 @@ export class Quotas {
     const used = share.untold;
     share.untold = 0;
     try {
-      const level = await within(CHARGE_MS_MAX, this.ports.store.charge(partnerId, used, limits, nowMs));
+      const level = await within(CHARGE_MS_MAX, () => this.ports.store.charge(partnerId, used, limits, nowMs));
       share.bucket.level = level - share.untold;
       share.bucket.atMs = nowMs;
       this.isAway = false;
@@ -95,14 +108,14 @@ function untoldMaxOf({ requestsPerMinute, burst }: RateLimits): number {
 }
 
 /** @throws Error after `ms`; what comes later is not looked at. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+async function within<T>(ms: number, work: () => Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`the store did not count within ${ms} ms`)), ms);
     timer.unref();
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work(), late]);
   } finally {
     clearTimeout(timer);
   }

@@ -64,7 +64,7 @@ export interface RouteDocs {
   readonly form?: z.ZodType;
   /**
    * The answers that the route's own handler gives, by status. What follows from `auth`, the schemas, the body and the store (400, 401, 403, 412, 413,
-   * 415, 422, 503) adds itself.
+   * 415, 422, 429, 503) adds itself.
    */
   readonly answers: Readonly<Record<number, AnswerDocs>>;
 }

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from "node:http";
+import { createServer, type RequestListener, type Server, STATUS_CODES } from "node:http";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
 import { StoreUnavailable } from "@cambist/protocol";
 import { newTraceId } from "../ids.ts";
@@ -6,10 +6,13 @@ import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
 import type { ClientAddress } from "./client-address.ts";
+import { envelopeAnswer, isUnderEnvelope } from "./envelope.ts";
 import { parseJsonBody, validateInput } from "./input.ts";
+import type { Overload } from "./overload.ts";
 import { Problem, problemAnswer } from "./problem.ts";
 import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
 import type { Answer, RawRequest, Route, Unread } from "./route.ts";
+import { shedder } from "./shed.ts";
 
 export interface RouterPorts {
   readonly authenticate: Authenticate;
@@ -18,6 +21,8 @@ export interface RouterPorts {
   readonly metrics: Metrics;
   /** The path of the public URL, without a slash at its end: routes answer under it too, whether or not a proxy takes it away. */
   readonly basePath: string;
+  readonly issuer: string;
+  readonly overload: Overload;
 }
 
 export interface HttpServer {
@@ -29,8 +34,17 @@ export interface HttpServer {
 
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 15_000;
+const KEEP_ALIVE_MS_MAX = 72_000;
 const HEADER_BYTES_MAX = 16 * 1024;
-const METHODS: readonly HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const SERVER_OPTIONS = {
+  // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
+  headersTimeout: HEADERS_MS_MAX,
+  requestTimeout: REQUEST_MS_MAX,
+  connectionsCheckingInterval: 1_000,
+  keepAliveTimeout: KEEP_ALIVE_MS_MAX,
+  maxHeaderSize: HEADER_BYTES_MAX,
+};
+const METHODS: readonly HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
 
 /** The only file that knows the web framework: routes in, a server out. */
 export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpServer {
@@ -38,9 +52,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
     logger: false,
     genReqId: () => newTraceId(Date.now()),
     bodyLimit: Math.max(...routes.map((route) => route.bodyBytesMax)),
-    requestTimeout: REQUEST_MS_MAX,
-    // Node's own limits are 60 s and 300 s, looked at every 30 s: a thousand slow senders would hold a thousand sockets (slowloris)
-    http: { headersTimeout: HEADERS_MS_MAX, connectionsCheckingInterval: 1_000, maxHeaderSize: HEADER_BYTES_MAX },
+    serverFactory: (handle) => guardedServer(handle, ports),
     forceCloseConnections: "idle",
     clientErrorHandler: (error, socket) => void socket.end(unreadAnswer(error.code)),
     ...rewriting(ports.basePath),
@@ -53,7 +65,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
   app.setErrorHandler((error, request, reply) => sendAnswer(reply, failureAnswer(error, request, ports)));
   app.setNotFoundHandler((request, reply) => {
     const missing = new Problem(404, "There is no such endpoint; /openapi.json lists what there is.");
-    sendAnswer(reply, problemAnswer(missing, request.id));
+    sendAnswer(reply, errorAnswer(missing, request));
   });
   return {
     async listen(host, port) {
@@ -67,6 +79,14 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
       clearTimeout(cutOff);
     },
   };
+}
+
+/** What is too much is turned away before the framework sees it: in a hook it costs more, and under overload it is most of what comes. */
+function guardedServer(handle: RequestListener, ports: RouterPorts): Server {
+  const shed = shedder(ports);
+  return createServer(SERVER_OPTIONS, (request, response) => {
+    if (!ports.overload.isOver() || !shed(request.url ?? "", response)) handle(request, response);
+  });
 }
 
 /** What is not HTTP enough to become a request, answered as far as the connection still takes an answer. */
@@ -111,7 +131,7 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
       url: path,
       async handler(request, reply) {
         const refused = await route?.refuseUnread?.(rawRequest(request, ports), "method_not_allowed");
-        const answer = refused ?? problemAnswer(problem, request.id);
+        const answer = refused ?? errorAnswer(problem, request);
         return sendAnswer(reply, { ...answer, headers: { ...answer.headers, ...allow } });
       },
     });
@@ -122,12 +142,14 @@ async function answerCall(route: Route, request: FastifyRequest, reply: FastifyR
   const started = performance.now();
   const raw = rawRequest(request, ports);
   let answer: Answer;
+  ports.overload.begin();
   try {
-    const principal = await ports.authenticate(route.auth, raw.authorization);
+    const principal = await ports.authenticate(route.auth, raw);
     const body = route.schemas.body ? parseJsonBody(raw) : undefined;
     const input = validateInput(route, { body, query: request.query, params: request.params });
     answer = await route.handle({ ...input, principal, raw });
   } finally {
+    ports.overload.end();
     if (raw.standing !== undefined) reply.headers(standingHeaders(route, raw.standing)); // stay where the answer will be that to what was thrown
   }
   ports.metrics.observeRequest(route.operationId, answer.status, performance.now() - started);
@@ -148,7 +170,8 @@ async function answerFailure(
   const unread = UNREAD[frameworkCode(error) ?? ""];
   let answer: Answer;
   try {
-    answer = route.refuseUnread && unread ? await route.refuseUnread(rawRequest(request, ports), unread) : failureAnswer(error, request, ports);
+    answer =
+      route.refuseUnread && unread ? await route.refuseUnread(rawRequest(request, ports), unread) : failureAnswer(error, request, ports);
   } catch (thrown) {
     answer = failureAnswer(thrown, request, ports);
   }
@@ -183,25 +206,30 @@ function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): Ra
   };
 }
 
+/** In the form of the path, whether or not there is a route at it (contract §3). */
+function errorAnswer(problem: Problem, { id, url }: FastifyRequest): Answer {
+  return isUnderEnvelope(url) ? envelopeAnswer(problem.status, problem.headers) : problemAnswer(problem, id);
+}
+
 /** What went wrong before or in a handler, as an answer. What is not known here is a fault of ours: logged, and told as no more than that. */
 function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPorts): Answer {
-  if (error instanceof Problem) return problemAnswer(error, request.id);
+  if (error instanceof Problem) return errorAnswer(error, request);
   if (error instanceof StoreUnavailable) {
     ports.log.warn("store unavailable", { trace_id: request.id, error });
     const headers = { "retry-after": String(error.retryAfterSeconds) };
-    return problemAnswer(new Problem(503, "The store does not answer; try again.", { headers }), request.id);
+    return errorAnswer(new Problem(503, "The store does not answer; try again.", { headers }), request);
   }
   const code: string = frameworkCode(error) ?? "";
   switch (code) {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return problemAnswer(new Problem(413, "The body is too large."), request.id);
+      return errorAnswer(new Problem(413, "The body is too large."), request);
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return problemAnswer(new Problem(415, "Send the body as Content-Type: application/json."), request.id);
+      return errorAnswer(new Problem(415, "Send the body as Content-Type: application/json."), request);
     default:
       if (isRefusedByFramework(error) || isCutOff(error, request))
-        return problemAnswer(new Problem(400, "The request is malformed."), request.id);
+        return errorAnswer(new Problem(400, "The request is malformed."), request);
       ports.log.error("request failed", { trace_id: request.id, error });
-      return problemAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request.id);
+      return errorAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request);
   }
 }
 

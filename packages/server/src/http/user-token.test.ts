@@ -4,6 +4,7 @@ import { routerPorts } from "../app.ts";
 import { DIALECTS, holdPostgres } from "../testing/database.ts";
 import { decodeJwt } from "../testing/jwt.ts";
 import {
+  bearerChallenge,
   admin,
   call,
   createTestPartner,
@@ -73,7 +74,7 @@ describe.each(DIALECTS)("a user's access token on %s", (dialect) => {
   function expectDead(replies: readonly Reply[], detail: RegExp) {
     for (const reply of replies) {
       expect(reply).toMatchObject({ status: 401, json: { detail: expect.stringMatching(detail) } });
-      expect(reply.headers.get("www-authenticate")).toBe('Bearer realm="cambist", error="invalid_token"');
+      expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge(', error="invalid_token"'));
     }
   }
 

@@ -6,20 +6,23 @@ const HERE = "192.0.2.1";
 
 function start() {
   const clock = { nowMs: 1_800_000_000_000 };
-  const wrong = new WrongSecrets(() => clock.nowMs);
+  const usedUp: string[] = [];
+  const onUsedUp = (clientId: string, address: string) => void usedUp.push(`${clientId} ${address}`);
+  const wrong = new WrongSecrets({ nowMs: () => clock.nowMs, onUsedUp });
   const exhaust = (clientId: string, address: string) => {
     for (let n = 0; n < 10; n++) {
       expect(wrong.check(clientId, address)).toBeUndefined();
-      expect(wrong.note(clientId, address)).toBe(n === 9);
+      wrong.note(clientId, address);
     }
   };
-  return { clock, wrong, exhaust };
+  return { clock, wrong, exhaust, usedUp };
 }
 
 describe("wrong secrets", () => {
   test("ten pass at once, then one in six seconds, as it says", () => {
-    const { clock, wrong, exhaust } = start();
+    const { clock, wrong, exhaust, usedUp } = start();
     exhaust(CLIENT, HERE);
+    expect(usedUp).toEqual([`${CLIENT} ${HERE}`]);
     expect(wrong.check(CLIENT, HERE)).toBe(6);
     clock.nowMs += 5_999;
     expect(wrong.check(CLIENT, HERE)).toBe(1);

@@ -8,6 +8,14 @@ const PAIRS_MAX = 50_000;
 /** Of a client id, which is as long as ours are or not one of ours. */
 const NAME_CHARACTERS_MAX = 64;
 
+export interface WrongSecretsPorts {
+  readonly nowMs: () => number;
+  /** In place of {@link WRONG_SECRETS}. */
+  readonly limits?: RateLimits | undefined;
+  /** A pair has used up its tries for now. The client id is as it was named: it may be a secret, in the wrong field. */
+  readonly onUsedUp: (clientId: string, address: string) => void;
+}
+
 /**
  * Wrong secrets, counted for each pair of a client id as it was named and an address, on this node. A pair that has used up its tries is
  * refused before its secret is compared, be it the right one: guessing on gains nothing, and the client goes on from every other address.
@@ -16,35 +24,34 @@ const NAME_CHARACTERS_MAX = 64;
  * who makes room by that many other names has fewer tries than by waiting.
  */
 export class WrongSecrets {
-  private readonly nowMs: () => number;
+  private readonly ports: WrongSecretsPorts;
+  private readonly limits: RateLimits;
   private readonly buckets = new Map<string, Bucket>();
 
-  constructor(nowMs: () => number) {
-    this.nowMs = nowMs;
+  constructor(ports: WrongSecretsPorts) {
+    this.ports = ports;
+    this.limits = ports.limits ?? WRONG_SECRETS;
   }
 
   /** In how many seconds the pair may try again; undefined: now. */
   check(clientId: string, address: string): number | undefined {
     const bucket = this.buckets.get(pairOf(clientId, address));
     if (bucket === undefined) return undefined;
-    refill(bucket, WRONG_SECRETS, this.nowMs());
-    return hasOne(bucket) ? undefined : secondsToNext(bucket, WRONG_SECRETS);
+    refill(bucket, this.limits, this.ports.nowMs());
+    return hasOne(bucket) ? undefined : secondsToNext(bucket, this.limits);
   }
 
-  /**
-   * Counts a wrong secret. Call it in the same turn of the event loop as {@link check}, or many at once pass it together. Gives whether it
-   * was the pair's last try for now.
-   */
-  note(clientId: string, address: string): boolean {
+  /** Counts a wrong secret. Call it in the same turn of the event loop as {@link check}, or many at once pass it together. */
+  note(clientId: string, address: string): void {
     const pair = pairOf(clientId, address);
-    const nowMs = this.nowMs();
-    const bucket = this.buckets.get(pair) ?? { level: WRONG_SECRETS.burst, atMs: nowMs };
-    refill(bucket, WRONG_SECRETS, nowMs);
+    const nowMs = this.ports.nowMs();
+    const bucket = this.buckets.get(pair) ?? { level: this.limits.burst, atMs: nowMs };
+    refill(bucket, this.limits, nowMs);
     bucket.level -= 1;
     this.buckets.delete(pair); // to the end: the map is in the order of the latest wrong secret
     if (this.buckets.size >= PAIRS_MAX) this.buckets.delete(this.buckets.keys().next().value as string);
     this.buckets.set(pair, bucket);
-    return !hasOne(bucket);
+    if (!hasOne(bucket)) this.ports.onUsedUp(clientId, address);
   }
 }
 

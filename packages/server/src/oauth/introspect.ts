@@ -3,14 +3,13 @@ import {
   handleRevocationRequest,
   type IntrospectionPorts,
   type Refusal,
-  refusalToWire,
   type RevocationPorts,
   TOKEN_REQUEST_BYTES_MAX,
 } from "@cambist/protocol";
 import { z } from "zod";
 import { type Answer, defineRoute, type RawRequest, type Route, type RouteDocs } from "../http/route.ts";
 import type { Log } from "../telemetry/log.ts";
-import { CLIENT_NOT_AUTHENTICATED, oauthError, refusalAnswer, unreadRefusal } from "./refusal-answer.ts";
+import { CLIENT_NOT_AUTHENTICATED, noteRefusal, oauthError, refusalAnswer, TURNED_AWAY, unreadRefusal } from "./refusal-answer.ts";
 
 export interface TokenStatusDeps {
   readonly introspection: IntrospectionPorts;
@@ -53,6 +52,7 @@ const REFUSED: RouteDocs["answers"] = {
   400: oauthError("The request is malformed."),
   401: CLIENT_NOT_AUTHENTICATED,
   413: oauthError(`The body is over ${TOKEN_REQUEST_BYTES_MAX} bytes.`),
+  429: TURNED_AWAY,
   500: oauthError("The server failed."),
   503: oauthError("The store, or the URL of the partner's keys, does not answer.", { retry: true }),
 };
@@ -80,12 +80,7 @@ const REVOKE_DOCS: RouteDocs = {
 /** Token introspection (RFC 7662) and revocation (RFC 7009), for JWT and opaque tokens alike. */
 export function tokenStatusRoutes({ introspection, revocation, issuer, log }: TokenStatusDeps): Route[] {
   const refused = (refusal: Refusal, raw: RawRequest): Answer => {
-    log.info("token request refused", {
-      trace_id: raw.traceId,
-      address: raw.address,
-      refusal: refusal.code,
-      description: refusalToWire(refusal).description,
-    });
+    noteRefusal(log, "token request refused", refusal, { raw });
     return refusalAnswer(refusal, raw, issuer);
   };
   const endpoint = (work: (raw: RawRequest) => Promise<Answer>): Required<Pick<Route, "handle" | "refuseUnread">> => ({

@@ -8,15 +8,18 @@ import type {
   RevocationPorts,
   TokenCallerPorts,
   TokenEndpointPorts,
+  TooManyWrong,
 } from "@cambist/protocol";
 import type { LiveTokens } from "../http/live-token.ts";
-import { isClientId, isResourceServerId, newOpaqueToken, newTokenId } from "../ids.ts";
+import type { Quotas } from "../http/quotas.ts";
+import type { WrongSecrets } from "../http/wrong-secrets.ts";
+import { isClientId, isResourceServerId, newOpaqueToken, newTokenId, shownClientId } from "../ids.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { MasterKeys } from "../keys/master-key.ts";
 import type { PartnerKeys } from "../keys/partner-keys.ts";
 import { secretRehash } from "../keys/secret-rehash.ts";
 import type { AccountStore, Entitlement } from "../storage/account-store.ts";
-import type { Partner, Store } from "../storage/store.ts";
+import type { Partner, PartnerSecret, Store } from "../storage/store.ts";
 import type { ScopeCatalog } from "./scope-catalog.ts";
 
 export interface PortSources {
@@ -27,6 +30,8 @@ export interface PortSources {
   readonly keyring: Keyring;
   readonly scopes: ScopeCatalog;
   readonly liveTokens: LiveTokens;
+  readonly quotas: Quotas;
+  readonly wrongSecrets: WrongSecrets;
   readonly nowMs: () => number;
 }
 
@@ -74,7 +79,7 @@ export function oauthPorts(sources: PortSources): OAuthPorts {
   };
 }
 
-function clientPorts({ issuer, store, partnerKeys, masterKeys }: PortSources): ClientPorts {
+function clientPorts({ issuer, store, partnerKeys, masterKeys, quotas, wrongSecrets }: PortSources): ClientPorts {
   const rehash = secretRehash(store.partners, masterKeys);
   return {
     issuer,
@@ -86,29 +91,58 @@ function clientPorts({ issuer, store, partnerKeys, masterKeys }: PortSources): C
       if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
       return partner.status === "active" ? { ok: true, value: partner } : { ok: false, fault: { cause: "disabled" } };
     },
-    async authenticateClient(clientId, secret): Promise<ClientAuthentication> {
+    async authenticateClient(clientId, secret, address): Promise<ClientAuthentication> {
       const partner = isClientId(clientId) ? await store.partners.find(clientId) : undefined;
-      const found = masterKeys.findSecret(secret, partner?.secrets ?? []); // the same work, whether or not there is such a partner
-      const kept = partner?.secrets[found];
-      if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
-      if (partner.tokenEndpointAuthMethod !== "client_secret") return { ok: false, fault: { cause: "wrong_method" } };
-      if (kept === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
-      if (partner.status !== "active") return { ok: false, fault: { cause: "disabled" } };
-      rehash({ clientId, secret: kept, presented: secret });
-      return { ok: true, value: { client: partner, secretId: kept.secretId } };
+      const limited = tooManyWrong(wrongSecrets.check(clientId, address)); // from here to the count there is no wait
+      if (limited !== undefined) return { ok: false, fault: limited };
+      const authenticated = checkSecret(partner, secret, masterKeys);
+      if (!authenticated.ok) wrongSecrets.note(clientId, address);
+      else rehash({ clientId, secret: authenticated.value.kept, presented: secret });
+      return authenticated.ok
+        ? { ok: true, value: { client: authenticated.value.client, secretId: authenticated.value.kept.secretId } }
+        : authenticated;
+    },
+    async admit(client, request) {
+      const { isAdmitted, limits, resetSeconds } = await quotas.admit(client as Partner, request);
+      if (isAdmitted) return { ok: true, value: undefined };
+      return { ok: false, fault: { requestsPerMinute: limits.requestsPerMinute, retryAfterSeconds: resetSeconds } };
     },
   };
 }
 
-function callerPorts(client: ClientPorts, { store, masterKeys, nowMs }: PortSources): TokenCallerPorts {
+function tooManyWrong(retryAfterSeconds: number | undefined): TooManyWrong | undefined {
+  return retryAfterSeconds === undefined ? undefined : { cause: "too_many_wrong", retryAfterSeconds };
+}
+
+type CheckedSecret =
+  | { readonly ok: true; readonly value: { readonly client: Partner; readonly kept: PartnerSecret } }
+  | { readonly ok: false; readonly fault: { readonly cause: "unknown" | "wrong_method" | "wrong_secret" | "disabled" } };
+
+function checkSecret(partner: Partner | undefined, secret: string, masterKeys: MasterKeys): CheckedSecret {
+  const found = masterKeys.findSecret(secret, partner?.secrets ?? []); // the same work, whether or not there is such a partner
+  const kept = partner?.secrets[found];
+  if (partner === undefined) return { ok: false, fault: { cause: "unknown" } };
+  if (partner.tokenEndpointAuthMethod !== "client_secret") return { ok: false, fault: { cause: "wrong_method" } };
+  if (kept === undefined) return { ok: false, fault: { cause: "wrong_secret" } };
+  return partner.status === "active" ? { ok: true, value: { client: partner, kept } } : { ok: false, fault: { cause: "disabled" } };
+}
+
+function callerPorts(client: ClientPorts, { store, masterKeys, wrongSecrets, nowMs }: PortSources): TokenCallerPorts {
+  const rehash = secretRehash(store.resourceServers, masterKeys);
   return {
     ...client,
     nowMs,
     noteCaller: (clientId, used) => store.exchanges.noteCaller(clientId, used),
-    async authenticateResourceServer(resourceServerId, secret) {
+    async authenticateResourceServer(resourceServerId, secret, address) {
       const api = isResourceServerId(resourceServerId) ? await store.resourceServers.find(resourceServerId) : undefined;
-      const kept = api?.secrets[masterKeys.findSecret(secret, api.secrets)];
-      if (api === undefined || kept === undefined) return undefined;
+      const limited = tooManyWrong(wrongSecrets.check(resourceServerId, address));
+      if (limited !== undefined) return limited;
+      const kept = api?.secrets[masterKeys.findSecret(secret, api?.secrets ?? [])]; // the same work, whether or not there is such an API
+      if (api === undefined || kept === undefined) {
+        wrongSecrets.note(resourceServerId, address);
+        return undefined;
+      }
+      rehash({ clientId: resourceServerId, secret: kept, presented: secret });
       if (nowMs() - (kept.lastUsedAtMs ?? 0) > SECRET_USE_MS) await store.resourceServers.noteUse(resourceServerId, kept.secretId, nowMs());
       return { kind: "resource_server", resourceServerId, audience: api.audience };
     },
@@ -130,11 +164,7 @@ async function findEntitlements(accounts: Pick<AccountStore, "find">, clientId: 
   return [...new Map(held.map((entitlement) => [entitlement.billing_feature_id, entitlement])).values()];
 }
 
-const FOREIGN_ID_CHARACTERS_MAX = 8;
-
-/** What came as a client id and is none may be the secret, in the wrong field: only its beginning is kept. */
 function withoutForeignId(facts: Readonly<ExchangeFacts>): Readonly<ExchangeFacts> {
   const { clientId } = facts;
-  if (clientId === undefined || isClientId(clientId)) return facts;
-  return { ...facts, clientId: clientId.slice(0, FOREIGN_ID_CHARACTERS_MAX) };
+  return clientId === undefined || isClientId(clientId) ? facts : { ...facts, clientId: shownClientId(clientId) };
 }

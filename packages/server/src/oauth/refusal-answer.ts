@@ -1,6 +1,8 @@
 import { type ClientRequest, type Refusal, refusalToWire, TOKEN_REQUEST_BYTES_MAX } from "@cambist/protocol";
 import { z } from "zod";
 import type { Answer, AnswerDocs, RawRequest, Unread } from "../http/route.ts";
+import { wrongSecretsStanding } from "../http/wrong-secrets.ts";
+import type { Log } from "../telemetry/log.ts";
 
 /** How the OAuth endpoints say no (RFC 6749 §5.2). */
 
@@ -41,6 +43,10 @@ export const CLIENT_NOT_AUTHENTICATED = oauthError("The client is not authentica
   headers: { "WWW-Authenticate": "Where the request had an Authorization header." },
 });
 
+export const TURNED_AWAY = oauthError("The partner's limit is used up, or there were too many wrong secrets from this address.", {
+  retry: true,
+});
+
 export function unreadRefusal(raw: Pick<ClientRequest, "mediaType">, why: Unread): Refusal {
   switch (why) {
     case "body_too_large":
@@ -50,6 +56,28 @@ export function unreadRefusal(raw: Pick<ClientRequest, "mediaType">, why: Unread
     case "method_not_allowed":
       return { code: "method_not_allowed" };
   }
+}
+
+/**
+ * Logs a refusal. What a limit turns away comes in floods and is seen in the metrics: its lines are for debugging only. And with wrong secrets
+ * there is no partner that stands in some way with its quota, so it is said how the client id and the address do.
+ */
+export function noteRefusal(
+  log: Log,
+  message: string,
+  refusal: Refusal,
+  request: { readonly raw: RawRequest; readonly partnerId?: string | undefined },
+): void {
+  const { raw, partnerId } = request;
+  const isTurnedAway = refusal.code === "rate_limited" || refusal.code === "wrong_secrets_too_many";
+  log[isTurnedAway ? "debug" : "info"](message, {
+    trace_id: raw.traceId,
+    client_id: partnerId,
+    address: raw.address,
+    refusal: refusal.code,
+    description: refusalToWire(refusal).description,
+  });
+  if (refusal.code === "wrong_secrets_too_many") raw.standing = wrongSecretsStanding(refusal.retryAfterSeconds);
 }
 
 /** RFC 6749 §5.1, beside the `no-store` that every answer has. */

@@ -2,7 +2,7 @@ import { authenticateCaller, type TokenCallerPorts } from "@cambist/protocol";
 import { z } from "zod";
 import { defineRoute, type Route, type RouteDocs } from "../http/route.ts";
 import type { Revocation, RevocationPosition, TokenStore } from "../storage/token-store.ts";
-import { CLIENT_NOT_AUTHENTICATED, oauthError, refusalAnswer } from "./refusal-answer.ts";
+import { CLIENT_NOT_AUTHENTICATED, oauthError, refusalAnswer, TURNED_AWAY } from "./refusal-answer.ts";
 
 export interface RevocationFeedDeps {
   readonly caller: TokenCallerPorts;
@@ -81,6 +81,7 @@ const DOCS: RouteDocs = {
     200: { description: "A part of the feed.", body: feedBody },
     400: oauthError("The request is malformed."),
     401: CLIENT_NOT_AUTHENTICATED,
+    429: TURNED_AWAY,
   },
 };
 

@@ -1,15 +1,8 @@
-import {
-  type ClientRequest,
-  type Refusal,
-  refusalToWire,
-  StoreUnavailable,
-  type TokenEndpointPorts,
-  type TokenOutcome,
-} from "@cambist/protocol";
+import { type ClientRequest, type Refusal, StoreUnavailable, type TokenEndpointPorts, type TokenOutcome } from "@cambist/protocol";
 import type { Answer, RawRequest, Route, Unread } from "../http/route.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { unreadRefusal } from "./refusal-answer.ts";
+import { noteRefusal, unreadRefusal } from "./refusal-answer.ts";
 
 export interface TokenRouteDeps {
   readonly ports: TokenEndpointPorts;
@@ -24,17 +17,11 @@ export interface TokenWire<A> {
   refused(refusal: Refusal, raw: RawRequest): Answer;
 }
 
-/** HTTP around a token endpoint. Every request is recorded, counted and logged, also one that is refused before it is read. */
+/** HTTP around a token endpoint. Every request is counted and logged, and but for what a limit turns away recorded, also one that is refused before it is read. */
 export function answering<A>(deps: TokenRouteDeps, wire: TokenWire<A>): Required<Pick<Route, "handle" | "refuseUnread">> {
   const refused = (refusal: Refusal, raw: RawRequest, partnerId?: string): Answer => {
     deps.metrics.countExchange("refused", refusal.code);
-    deps.log.info("exchange refused", {
-      trace_id: raw.traceId,
-      client_id: partnerId,
-      address: raw.address,
-      refusal: refusal.code,
-      description: refusalToWire(refusal).description,
-    });
+    noteRefusal(deps.log, "exchange refused", refusal, { raw, partnerId });
     return wire.refused(refusal, raw);
   };
   return {

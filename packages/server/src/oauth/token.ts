@@ -40,7 +40,10 @@ const TOKEN_DOCS: RouteDocs = {
     400: oauthError("The request, the subject token, the grant, the scope or the target is refused."),
     401: CLIENT_NOT_AUTHENTICATED,
     413: oauthError(`The body is over ${TOKEN_REQUEST_BYTES_MAX} bytes.`),
-    429: oauthError("The subject is not a user yet, and the users that exchanges may make in an hour are made.", { retry: true }),
+    429: oauthError(
+      "The partner's limit is used up, or there were too many wrong secrets from this address; or the subject is not a user yet, and the users that exchanges may make in an hour are made.",
+      { retry: true },
+    ),
     500: oauthError("The server failed."),
     503: oauthError("The store, or the URL of the partner's keys, does not answer.", { retry: true }),
   },

@@ -47,6 +47,7 @@ const resourceBody = z
     authorization_servers: z.array(z.url()),
     scopes_supported: z.array(z.string()),
     bearer_methods_supported: z.array(z.literal("header")),
+    resource_name: z.string(),
     resource_documentation: z.url(),
   })
   .meta({ id: "ResourceMetadata" });

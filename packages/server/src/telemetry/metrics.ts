@@ -8,6 +8,8 @@ export interface Metrics {
   /** `outcome` is "fetched", or why there was nothing to fetch. */
   countJwksFetch(outcome: string): void;
   countKeysVanished(): void;
+  /** A request that was turned away unread. */
+  countShed(): void;
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
@@ -38,6 +40,11 @@ export function openMetrics(): Metrics {
     help: "Times that a partner's keys went from its set without one that was known taking their place.",
     registers: [registry],
   });
+  const shed = new Counter({
+    name: "cambist_http_requests_shed_total",
+    help: "Requests turned away unread, because the server had more than it can answer in time.",
+    registers: [registry],
+  });
   // looking a label set up by its values costs more than counting; the sets are few, and found again by name
   const observers = new Map<string, { observe(seconds: number): void }>();
   return {
@@ -50,6 +57,7 @@ export function openMetrics(): Metrics {
     countExchange: (outcome, cause) => exchanges.inc({ outcome, cause }),
     countJwksFetch: (outcome) => jwksFetches.inc({ outcome }),
     countKeysVanished: () => keysVanished.inc(),
+    countShed: () => shed.inc(),
     render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   };
 }

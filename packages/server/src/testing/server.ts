@@ -3,14 +3,23 @@ import { connect } from "node:net";
 import { type App, createApp } from "../app.ts";
 import type { Config } from "../config.ts";
 import { type Deps, type DepsOverrides, openDeps } from "../deps.ts";
+import { WrongSecrets } from "../http/wrong-secrets.ts";
 import { openLog } from "../telemetry/log.ts";
-import { createTestDatabase, type DialectName, type TestDatabase } from "./database.ts";
+import { createMigratedDatabase, type DialectName, type TestDatabase } from "./database.ts";
+import { type Reply, send } from "./http.ts";
 import { makeTestKey, type Part, signJwt, type TestKey } from "./jwt.ts";
+
+export { type Reply, send };
 
 export const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange";
 export const JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt";
 export const ISSUER = "https://cambist.test";
 export const OPERATOR_TOKEN = "operator-token-of-the-tests-0123456789abcdef";
+
+/** How our API asks for a token (RFC 6750 §3), and says where to get one (RFC 9728 §5.1). */
+export function bearerChallenge(parameters = ""): string {
+  return `Bearer realm="cambist"${parameters}, resource_metadata="${ISSUER}/.well-known/oauth-protected-resource/v2"`;
+}
 
 /** The real application on a real store and a real port. */
 export interface TestServer {
@@ -29,17 +38,16 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-export interface Reply {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly text: string;
-  readonly json: Record<string, any>; // oxlint-disable-line typescript/no-explicit-any -- tests look into every shape
-}
-
-/** `network`: a resolver and certificates of the test's own. */
+/**
+ * `network`: a resolver and certificates of the test's own. `limitsWrongSecrets`: tests send wrong secrets by the hundred, from one address, and are
+ * not limited unless they are about that.
+ */
 export interface TestOverrides extends Partial<Config> {
   readonly network?: DepsOverrides["network"] | undefined;
+  readonly limitsWrongSecrets?: boolean;
 }
+
+const LIFTED = { requestsPerMinute: 1_000_000, burst: 1_000_000 };
 
 /** @param route changes the way to PostgreSQL, so that a test may stand in it. */
 export async function startTestServer(
@@ -47,13 +55,16 @@ export async function startTestServer(
   { network, ...overrides }: TestOverrides = {},
   route: (postgresUrl: string) => string = (url) => url,
 ): Promise<TestServer> {
-  const database = await createTestDatabase(dialect);
+  const database = await createMigratedDatabase(dialect);
   const routed = "postgresUrl" in database.location ? { databaseUrl: route(database.location.postgresUrl) } : {};
   const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides, network });
   return { ...server, stop: () => server.stop().then(() => database.drop()) };
 }
 
-async function startNode(database: TestDatabase, { network, ...overrides }: TestOverrides): Promise<TestServer> {
+async function startNode(
+  database: TestDatabase,
+  { network, limitsWrongSecrets = false, ...overrides }: TestOverrides,
+): Promise<TestServer> {
   const logLines: string[] = [];
   const clock = { offsetMs: 0 };
   const sqlitePath = "sqlitePath" in database.location ? database.location.sqlitePath : undefined;
@@ -75,7 +86,8 @@ async function startNode(database: TestDatabase, { network, ...overrides }: Test
   };
   const nowMs = () => Date.now() + clock.offsetMs;
   const log = openLog("debug", { write: (line) => void logLines.push(line) });
-  const deps = await openDeps(config, { log, nowMs, ...(network === undefined ? {} : { network }) });
+  const wrongSecrets = limitsWrongSecrets ? {} : { wrongSecrets: new WrongSecrets({ nowMs, limits: LIFTED, onUsedUp: () => undefined }) };
+  const deps = await openDeps(config, { log, nowMs, ...wrongSecrets, ...(network === undefined ? {} : { network }) });
   const app = createApp(deps);
   const port = await app.start();
   return {
@@ -87,21 +99,9 @@ async function startNode(database: TestDatabase, { network, ...overrides }: Test
     logLines,
     clock,
     nowSeconds: () => Math.floor(nowMs() / 1000),
-    startSecondNode: () => startNode(database, { ...overrides, network }),
+    startSecondNode: () => startNode(database, { ...overrides, limitsWrongSecrets, network }),
     stop: () => app.stop(),
   };
-}
-
-export async function send(server: Pick<TestServer, "url">, method: string, path: string, more: RequestInit = {}): Promise<Reply> {
-  const response = await fetch(server.url + path, { method, ...more });
-  const text = await response.text();
-  let json: Record<string, unknown> = {};
-  try {
-    json = JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    // not every answer is JSON; a test that expects JSON fails on the empty object
-  }
-  return { status: response.status, headers: response.headers, text, json };
 }
 
 /** A call with a bearer token and a JSON body. */

@@ -4,7 +4,7 @@ import { newClientId, newSecretId, newTraceId } from "../ids.ts";
 import { openStore } from "../storage/kysely-store.ts";
 import type { NewEntity, User } from "../storage/account-store.ts";
 import type { NewPartner, Partner, Store } from "../storage/store.ts";
-import { createTestDatabase, type DialectName, type TestDatabase } from "./database.ts";
+import { createMigratedDatabase, type DialectName, type TestDatabase } from "./database.ts";
 
 /** Two nodes on one database. */
 export interface TestStore {
@@ -17,7 +17,7 @@ export interface TestStore {
 }
 
 export async function openTestStore(dialect: DialectName): Promise<TestStore> {
-  const database = await createTestDatabase(dialect);
+  const database = await createMigratedDatabase(dialect);
   const open = () => openStore(database.location, () => undefined);
   const nodes = [await open(), await open()] as const;
   return {
