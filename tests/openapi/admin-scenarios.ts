@@ -53,7 +53,28 @@ export const ADMIN_SCENARIOS: Readonly<Record<string, Scenarios>> = {
     },
   },
   listSigningKeys: { 200: () => ({}) },
+  rotateSigningKeys: {
+    sample: () => ({ json: {} }),
+    200: () => ({ json: { now: true } }),
+    202: () => ({ json: {} }),
+    409: ({ server }) => {
+      rotateBeforeTheNext(server);
+      return { json: { emergency: true } };
+    },
+  },
 };
+
+/** The next rotation finds, when its turn to write comes, that another one has been made since it read the keys. */
+function rotateBeforeTheNext(server: Stage["server"]): void {
+  const { signingKeys } = server.deps.store;
+  const write = signingKeys.switch.bind(signingKeys);
+  const afterAnother: typeof write = async (change, nowMs) => {
+    Object.assign(signingKeys, { switch: write });
+    await write({ ...change, former: { dropAfterMs: nowMs + 86_400_000 } }, nowMs);
+    return write({ ...change, successor: { ...change.successor, kid: randomUUID() } }, nowMs);
+  };
+  Object.assign(signingKeys, { switch: afterAnother });
+}
 
 async function takenIssuer(server: Stage["server"]): Promise<string> {
   const issuer = `https://${randomUUID()}.example`;

@@ -13,6 +13,7 @@ import {
 } from "../../packages/server/src/testing/server.ts";
 import type { Call } from "./call.ts";
 import type { Scenarios } from "./scenarios.ts";
+import { allowedPartner, clientForm } from "./token-scenarios.ts";
 
 const form = (partner: TestPartner, subject: string, auth?: "basic") => Object.fromEntries(exchangeForm(partner, subject, auth));
 const found = { 200: () => ({}) };
@@ -21,7 +22,10 @@ const found = { 200: () => ({}) };
 export const OPEN_SCENARIOS: Readonly<Record<string, Scenarios>> = {
   exchangeToken: {
     sample: ({ partner }) => ({ form: form(partner, subjectToken(partner)) }),
-    200: ({ partner }) => ({ form: form(partner, subjectToken(partner)) }),
+    200: async (stage) => [
+      { form: form(stage.partner, subjectToken(stage.partner)) },
+      { form: { grant_type: "client_credentials", ...clientForm(await allowedPartner(stage)) } },
+    ],
     400: ({ partner }) => ({ form: form(partner, "not.a.token") }),
     401: ({ partner }) => ({
       form: form(partner, subjectToken(partner), "basic"),
@@ -32,6 +36,8 @@ export const OPEN_SCENARIOS: Readonly<Record<string, Scenarios>> = {
     500: brokenStore,
   },
   getServerMetadata: found,
+  getResourceMetadata: found,
+  getResourceMetadataUnderPath: found,
   getSigningKeys: found,
   listErrorPages: found,
   getErrorPage: {

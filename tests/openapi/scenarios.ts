@@ -1,12 +1,16 @@
+import { basic } from "../../packages/server/src/testing/server.ts";
 import { ACCOUNT_SCENARIOS } from "./account-scenarios.ts";
 import { ADMIN_SCENARIOS } from "./admin-scenarios.ts";
 import type { Call } from "./call.ts";
 import type { ApiDescription, DescribedOperation } from "./description.ts";
+import { usedUp } from "./limited.ts";
 import { OPEN_SCENARIOS } from "./open-scenarios.ts";
+import { RESOURCE_SERVER_SCENARIOS } from "./resource-server-scenarios.ts";
 import type { Stage } from "./stage.ts";
+import { TOKEN_SCENARIOS } from "./token-scenarios.ts";
 
 /** Sets the stage, and gives the request that an operation answers with one status; several where its answers have several forms. */
-export type Scenario = (stage: Stage) => Call | readonly Call[] | Promise<Call>;
+export type Scenario = (stage: Stage) => Call | readonly Call[] | Promise<Call | readonly Call[]>;
 
 type Sample = (stage: Stage) => Call | Promise<Call>;
 
@@ -17,7 +21,13 @@ export interface Scenarios {
 }
 
 /** By operation id: what cannot be had from {@link sharedScenario}. */
-export const SCENARIOS: Readonly<Record<string, Scenarios>> = { ...ACCOUNT_SCENARIOS, ...ADMIN_SCENARIOS, ...OPEN_SCENARIOS };
+export const SCENARIOS: Readonly<Record<string, Scenarios>> = {
+  ...ACCOUNT_SCENARIOS,
+  ...ADMIN_SCENARIOS,
+  ...OPEN_SCENARIOS,
+  ...RESOURCE_SERVER_SCENARIOS,
+  ...TOKEN_SCENARIOS,
+};
 
 export function scenarioFor(operation: DescribedOperation, status: number, all = SCENARIOS): Scenario | undefined {
   const own = all[operation.operationId];
@@ -53,6 +63,15 @@ function sharedScenario(operation: DescribedOperation, status: number, sample: S
     case 422:
       if (operation.takesJson) return changed(({ json }) => ({ json: { ...(json as object), not_a_field: 1 } }));
       return changed(({ query }) => ({ query: { ...query, not_a_parameter: "1" } }));
+    case 429:
+      return async (stage) => {
+        const [sampled, { partner, tokens }] = [await sample(stage), await usedUp(stage)];
+        if (sampled.form === undefined) {
+          const own = tokens[operation.security ?? ""];
+          return { ...sampled, authorization: [own === undefined ? basic(partner.clientId, partner.clientSecret) : `Bearer ${own}`] };
+        }
+        return { ...sampled, form: { ...sampled.form, client_id: partner.clientId, client_secret: partner.clientSecret } };
+      };
     case 404:
     case 503:
       return sample;

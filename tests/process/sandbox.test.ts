@@ -36,7 +36,7 @@ describe("the sandbox, as a newcomer meets it", () => {
       .split("\n")
       .map((line) => JSON.parse(line) as Record<string, Record<string, string> & string>);
     expect(answers).toHaveLength(lines.filter((line) => /curl |partner show/.test(line)).length);
-    const [own, home, created, forUser] = answers;
+    const [own, home, created, forUser, bySecret, opaque] = answers;
     expect(own).toMatchObject({ token_type: "Bearer", scope: "account-management analytics" });
     expect(home).toMatchObject({ success: true });
     const { header, payload } = decodeJwt(forUser?.["access_token"] ?? "");
@@ -47,6 +47,8 @@ describe("the sandbox, as a newcomer meets it", () => {
       scope: "thread",
       aud: `http://localhost:${port}/v2`,
     });
+    expect(bySecret).toMatchObject({ token_type: "Bearer", scope: "account-management analytics" });
+    expect(opaque?.["data"]).toMatchObject({ access_token: expect.stringMatching(/^sk-[0-9a-f]{32}$/) as unknown });
     expect(answers.at(-1)?.["partner"]).toMatchObject({ name: "Demo partner" });
   });
 

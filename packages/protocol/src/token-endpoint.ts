@@ -114,7 +114,8 @@ async function issue<A>(decided: Decided, ports: TokenEndpointPorts, format: Tok
   const { client, decision, facts, grant } = decided;
   const kids = [...new Set([decision.kid, decided.kid].filter((kid) => kid !== undefined))];
   const issuedAtSeconds = Math.floor(ports.nowMs() / 1000);
-  const cutOffSeconds = cutOffSecondsOf(client.cutOffs, kids);
+  // what carries the second of a restore is taken for one from before it
+  const cutOffSeconds = Math.max(cutOffSecondsOf(client.cutOffs, kids), Math.floor(ports.restoredAtSeconds ?? 0));
   if (issuedAtSeconds <= cutOffSeconds) return { code: "too_early", fromSeconds: cutOffSeconds + 1 };
   const { principal, audience } = decision;
   const scope = decision.scope.join(" ");

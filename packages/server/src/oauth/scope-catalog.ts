@@ -1,4 +1,4 @@
-import type { ScopeDefinition } from "@cambist/protocol";
+import { BUILT_IN_SCOPES, type ScopeDefinition, StoreUnavailable } from "@cambist/protocol";
 import type { ResourceServerStore } from "../storage/token-store.ts";
 
 /** What the operator changes is seen after this, on every node; a scope that a partner is newly allowed, at once. */
@@ -14,17 +14,28 @@ export interface ScopeCatalogPorts {
 /** Every scope there is, as it was read last: it changes rarely, and each exchange needs it. */
 export class ScopeCatalog {
   private readonly ports: ScopeCatalogPorts;
-  private scopes: readonly ScopeDefinition[] = [];
+  private scopes: readonly ScopeDefinition[];
   private readAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(ports: ScopeCatalogPorts) {
     this.ports = ports;
+    this.scopes = BUILT_IN_SCOPES.map((scope) => ({ ...scope, audience: ports.resource }));
   }
 
   /** Ours first. Those of `names` are among them, if they exist. @throws StoreUnavailable */
   find(names: readonly string[]): readonly ScopeDefinition[] | Promise<readonly ScopeDefinition[]> {
     const isFresh = this.ports.nowMs() - this.readAtMs < FRESH_MS;
     return isFresh && names.every((name) => this.scopes.some((scope) => scope.name === name)) ? this.scopes : this.read();
+  }
+
+  /** For what is published: as it was read last, where the store does not answer. */
+  async list(): Promise<readonly ScopeDefinition[]> {
+    try {
+      return await this.find([]);
+    } catch (thrown) {
+      if (thrown instanceof StoreUnavailable) return this.scopes;
+      throw thrown;
+    }
   }
 
   private async read(): Promise<readonly ScopeDefinition[]> {

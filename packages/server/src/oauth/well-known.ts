@@ -77,7 +77,7 @@ export function wellKnownRoutes({ issuer, resource, scopes, keyring }: WellKnown
     read: async () =>
       authorizationServerMetadata(
         issuer,
-        (await scopes.find([])).map(({ name }) => name),
+        (await scopes.list()).map(({ name }) => name),
       ),
   };
   const api: Document = {
@@ -85,7 +85,7 @@ export function wellKnownRoutes({ issuer, resource, scopes, keyring }: WellKnown
     paths: ["/.well-known/oauth-protected-resource", new URL(resourceMetadataUrl(resource)).pathname],
     docs: metadataDocs("Get Resource Metadata", "Of this server's own API (RFC 9728).", resourceBody),
     async read() {
-      const own = (await scopes.find([])).filter(({ audience }) => audience === resource);
+      const own = (await scopes.list()).filter(({ audience }) => audience === resource);
       return protectedResourceMetadata(
         issuer,
         resource,
