@@ -13,6 +13,12 @@ export interface Round extends Outcome {
   readonly rssMb: number;
 }
 
+export interface ExchangeOptions {
+  /** Where it leaves its CPU profile when it stops. */
+  readonly cpuProfile?: string | undefined;
+  readonly databaseUrl?: string | undefined;
+}
+
 /** One of the servers that take turns under load. */
 export class Contender {
   readonly name: string;
@@ -36,12 +42,12 @@ export class Contender {
   }
 
   /** The built server of a tree, as a sandbox in a fresh data folder, with the settings that it has by default. */
-  static async exchange(name: string, tree: string, folder: string, cpuProfile?: string): Promise<Contender> {
+  static async exchange(name: string, tree: string, folder: string, more: ExchangeOptions = {}): Promise<Contender> {
+    const { cpuProfile, databaseUrl = process.env["DATABASE_URL"] } = more;
     const bin = join(tree, "packages", "server", "bin", "cambist.js");
     if (!existsSync(join(tree, "packages", "server", "dist"))) throw new Error(`${tree} is not built; run npm run build there`);
     const dataDir = join(folder, name);
     mkdirSync(dataDir);
-    const databaseUrl = process.env["DATABASE_URL"];
     const command = {
       args: [...(cpuProfile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${cpuProfile}`]), bin, "sandbox"],
       port: await freePort(),
@@ -65,6 +71,11 @@ export class Contender {
     } finally {
       loader.close();
     }
+  }
+
+  /** CPU time so far. */
+  cpuMs(): number {
+    return this.server.cpuMs();
   }
 
   memoryMb(): ReturnType<ServerProcess["memoryMb"]> {

@@ -31,7 +31,7 @@ async function supply(contender: Contender, options: Options): Promise<Supply> {
 /** Exchanges measured against a bare HTTP server on the same core, in turns. What is measured and how: README.md. */
 async function bench(options: Options, folder: string): Promise<Figures> {
   const yardstick = await Contender.yardstick(folder);
-  const exchange = await Contender.exchange("exchange", root, folder, options.cpuProfile);
+  const exchange = await Contender.exchange("exchange", root, folder, { cpuProfile: options.cpuProfile });
   const compared = options.compare === undefined ? [] : [await Contender.exchange("compare", options.compare, folder)];
   const supplies = new Map<Contender, Supply>();
   for (const contender of [exchange, ...compared]) supplies.set(contender, await supply(contender, options));

@@ -6,7 +6,7 @@ export interface Outcome {
   readonly requestsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Answers other than 200. */
+  /** Answers other than 200, or than the status that was expected. */
   readonly failed: number;
   /** One of them, as it came. */
   readonly sample: string | undefined;
@@ -36,8 +36,8 @@ export class Loader {
   }
 
   /** Every connection sends its next request as soon as it has its answer: as many per second as the server can do. */
-  closedLoop(requests: readonly Buffer[]): Promise<Outcome> {
-    return this.run(requests.length, (record) => {
+  closedLoop(requests: readonly Buffer[], expected = 200): Promise<Outcome> {
+    return this.run({ count: requests.length, expected }, (record) => {
       let next = 0;
       const turn = (connection: Connection) => {
         const request = requests[next];
@@ -55,7 +55,7 @@ export class Loader {
 
   /** A fixed schedule that does not wait for the server. A latency counts from the scheduled time, so that a stall is not hidden. */
   openLoop(requests: readonly Buffer[], requestsPerSecond: number): Promise<Outcome> {
-    return this.run(requests.length, (record) => {
+    return this.run({ count: requests.length, expected: 200 }, (record) => {
       const start = performance.now();
       const everyMs = 1000 / requestsPerSecond;
       const idle = [...this.connections];
@@ -79,7 +79,10 @@ export class Loader {
     });
   }
 
-  private run(count: number, start: (record: (index: number, sinceMs: number, status: number, answer: string) => void) => void) {
+  private run(
+    { count, expected }: { readonly count: number; readonly expected: number },
+    start: (record: (index: number, sinceMs: number, status: number, answer: string) => void) => void,
+  ) {
     return new Promise<Outcome>((resolve, reject) => {
       this.fail = reject;
       const latencies = new Float64Array(count);
@@ -90,7 +93,7 @@ export class Loader {
       start((index, sinceMs, status, answer) => {
         const now = performance.now();
         latencies[index] = now - sinceMs;
-        if (status !== 200) {
+        if (status !== expected) {
           failed++;
           sample ??= answer;
         }
@@ -105,7 +108,7 @@ export class Loader {
 }
 
 /** Nearest rank: a value that was measured. */
-function quantile(sorted: Float64Array, share: number): number {
+export function quantile(sorted: Float64Array, share: number): number {
   return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
 }
 

@@ -96,12 +96,12 @@ function range(values: readonly number[], digits: number): string {
   return `${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)}`;
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+export function table(rows: readonly (readonly string[])[]): string {
   const [head = [], ...body] = rows;
   return [head, head.map(() => "---"), ...body].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
-function machine(): string {
+export function machine(): string {
   const store = process.env["DATABASE_URL"] ? "PostgreSQL (DATABASE_URL; its own CPU is not counted)" : "embedded store (SQLite)";
   const [first] = cpus();
   return `${first?.model.trim() ?? "unknown CPU"}, ${cpus().length} cores, Node ${process.versions.node}, ${store}, ${new Date().toISOString().slice(0, 16)}Z`;

@@ -6,6 +6,7 @@ import { COMMANDS, MUST_MEET } from "./accounts-model/commands.ts";
 import { Model, WRONG_MODELS } from "./accounts-model/model.ts";
 import { World } from "./accounts-model/world.ts";
 import { seedOfRun, Tally } from "./fuzz/fuzz.ts";
+import { repetitions } from "./repetitions.ts";
 
 /*
  * The account API against a model of plain maps: three partners, each in turn, with the ids of the other two among what they ask for. Any
@@ -13,7 +14,7 @@ import { seedOfRun, Tally } from "./fuzz/fuzz.ts";
  * FUZZ_SEED repeats a run, as of the fuzz targets.
  */
 
-const STEPS_MIN = 10_000;
+const STEPS_MIN = repetitions({ short: 1_500, long: 10_000 });
 /** Sequences at once, each with partners of its own: writes share commits, as they would under load. */
 const LANES = 8;
 const COMMANDS_MAX = 250;

@@ -1,7 +1,7 @@
 import { holdPostgres } from "../packages/server/src/testing/database.ts";
 import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
 import { connect, createServer, type Socket } from "node:net";
-import { describe, expect, inject, test } from "vitest";
+import { describe, inject, test } from "vitest";
 import {
   admin,
   call,
@@ -13,11 +13,11 @@ import {
   subjectToken,
 } from "../packages/server/src/testing/server.ts";
 
-describe("when the store is away", () => {
+describe.concurrent("when the store is away", () => {
   test(
     "SQLite held by another process: an exchange waits, then 503 with Retry-After, nothing spent; reads go on; it recovers",
     { timeout: 30_000 },
-    async () => {
+    async ({ expect }) => {
       const server = await startTestServer("sqlite");
       const partner = await createTestPartner(server);
       const token = await serviceAccountToken(partner);
@@ -42,7 +42,7 @@ describe("when the store is away", () => {
   test(
     "PostgreSQL cut off: 503 with Retry-After within seconds, not ready, alive; it recovers, and the subject token is not lost",
     { timeout: 30_000 },
-    async () => {
+    async ({ expect }) => {
       const line = await openLine(new URL(inject("postgresUrl")));
       const server = await startTestServer("postgres", {}, (url) => url.replace(/@[^/]+/, `@127.0.0.1:${line.port}`));
       const partner = await createTestPartner(server);
@@ -66,7 +66,7 @@ describe("when the store is away", () => {
     },
   );
 
-  test("PostgreSQL ends a connection that is in use: 503, and the process lives", { timeout: 30_000 }, async () => {
+  test("PostgreSQL ends a connection that is in use: 503, and the process lives", { timeout: 30_000 }, async ({ expect }) => {
     const server = await startTestServer("postgres");
     const partner = await createTestPartner(server);
     const token = await serviceAccountToken(partner);
@@ -82,7 +82,7 @@ describe("when the store is away", () => {
     await server.stop();
   });
 
-  test("PostgreSQL holds up a write for too long: 503, and nothing of it is committed later", { timeout: 30_000 }, async () => {
+  test("PostgreSQL holds up a write for too long: 503, and nothing of it is committed later", { timeout: 30_000 }, async ({ expect }) => {
     const server = await startTestServer("postgres");
     const partner = await createTestPartner(server);
     const token = await serviceAccountToken(partner);
@@ -94,23 +94,27 @@ describe("when the store is away", () => {
     await server.stop();
   });
 
-  test("SQLite held by another process: eight writes wait two seconds together, not one after the other", { timeout: 30_000 }, async () => {
-    const server = await startTestServer("sqlite");
-    const partner = await createTestPartner(server);
-    const token = await serviceAccountToken(partner);
-    const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
-    other.exec("BEGIN IMMEDIATE");
-    const started = Date.now();
-    const writes = Array.from({ length: 8 }, () => call(server, "PUT", HOME, token, {}));
-    const replies = await Promise.all([...writes, exchange(partner, subjectToken(partner)), send(server, "GET", "/oauth2/token")]);
-    expect(Date.now() - started).toBeLessThan(5_000);
-    for (const reply of replies) expect(reply.status).toBe(503);
-    expect(replies.at(-1)?.json["error"]).toBe("temporarily_unavailable");
-    other.exec("ROLLBACK");
-    other.close();
-    expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
-    await server.stop();
-  });
+  test(
+    "SQLite held by another process: eight writes wait two seconds together, not one after the other",
+    { timeout: 30_000 },
+    async ({ expect }) => {
+      const server = await startTestServer("sqlite");
+      const partner = await createTestPartner(server);
+      const token = await serviceAccountToken(partner);
+      const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
+      other.exec("BEGIN IMMEDIATE");
+      const started = Date.now();
+      const writes = Array.from({ length: 8 }, () => call(server, "PUT", HOME, token, {}));
+      const replies = await Promise.all([...writes, exchange(partner, subjectToken(partner)), send(server, "GET", "/oauth2/token")]);
+      expect(Date.now() - started).toBeLessThan(5_000);
+      for (const reply of replies) expect(reply.status).toBe(503);
+      expect(replies.at(-1)?.json["error"]).toBe("temporarily_unavailable");
+      other.exec("ROLLBACK");
+      other.close();
+      expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
+      await server.stop();
+    },
+  );
 });
 
 const HOME = "/v2/account-management/organization-and-workspace";

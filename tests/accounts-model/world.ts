@@ -1,7 +1,6 @@
-import { Agent, request } from "node:http";
 import { expect } from "vitest";
 import type { Reply, TestServer } from "../../packages/server/src/testing/server.ts";
-import { type Asked, KINDS, openTenant, type Tenant } from "../attacks/a9-setting.ts";
+import { ask, type Asked, KINDS, openTenant, type Tenant } from "../attacks/a9-setting.ts";
 import type { Tally } from "../fuzz/fuzz.ts";
 import { type Model, PARTNERS } from "./model.ts";
 
@@ -30,7 +29,7 @@ export class World {
   async ask(partner: number, asked: Asked): Promise<Reply> {
     const tenant = this.tenants[partner];
     if (tenant === undefined) throw new Error(`there is no partner ${partner}`);
-    return sendKeepingAlive(this.server.port, tenant.token, asked);
+    return ask(this.server, tenant, asked);
   }
 
   /** Row for row, of all partners: nothing of the model is missing, and nothing else is there. */
@@ -56,27 +55,4 @@ export class World {
       expect(inOrder(rows)).toEqual(inOrder(expected));
     }
   }
-}
-
-const agent = new Agent({ keepAlive: true });
-
-/** What the harness's `call` does with fetch, in half of its time. */
-function sendKeepingAlive(port: number, token: string, { method, path, body, headers: more = {} }: Asked): Promise<Reply> {
-  const payload = body === undefined ? "" : JSON.stringify(body);
-  const content = body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(payload) };
-  const headers = { authorization: `Bearer ${token}`, ...content, ...more };
-  return new Promise((resolve, reject) => {
-    const sent = request({ agent, host: "127.0.0.1", port, method, path, headers }, (response) => {
-      let text = "";
-      response.setEncoding("utf8");
-      response.on("data", (chunk: string) => (text += chunk));
-      response.on("error", reject);
-      response.on("end", () => {
-        const received = new Headers(Object.entries(response.headers).map(([name, value]) => [name, String(value)]));
-        resolve({ status: response.statusCode ?? 0, headers: received, text, json: JSON.parse(text) as Record<string, unknown> });
-      });
-    });
-    sent.on("error", reject);
-    sent.end(payload);
-  });
 }

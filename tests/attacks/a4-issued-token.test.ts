@@ -1,7 +1,7 @@
 import { createPublicKey, verify } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { newTokenId } from "../../packages/server/src/ids.ts";
-import { decodeJwt } from "../../packages/server/src/testing/jwt.ts";
+import { decodeJwt, makeTestKey, type TestKey } from "../../packages/server/src/testing/jwt.ts";
 import {
   admin,
   createTestPartner,
@@ -17,7 +17,7 @@ import {
 } from "../../packages/server/src/testing/server.ts";
 import { expectGranted } from "./expect-granted.ts";
 
-/* What an issued token holds: P4.22, P6.16, P8.6. */
+/* What an issued token holds: P4.22, P6.16, P8.6. Of the partner's JWT it names the key that signed it, for that key's revocation, and nothing else. */
 
 /** Claims and header of RFC 9068 and of other tokens, each with a value that would do harm if it were believed. */
 const FORGED = {
@@ -36,6 +36,7 @@ const FORGED = {
   acr: "high",
   email: "somebody@example.com",
   token_type: "DPoP",
+  partner_kids: ["another-key"],
 };
 
 const AUDIENCE = "urn:example:subject-tokens";
@@ -79,6 +80,7 @@ test("P4.22 P6.16: a user's token holds exactly our claims, and nothing of the p
     scope: "thread",
     org_id: user.orgId,
     workspace_id: user.workspaceId,
+    partner_kids: [partner.key.kid],
   });
   expect(iat).toBeGreaterThanOrEqual(before);
   expect(iat).toBeLessThanOrEqual(server.nowSeconds());
@@ -97,7 +99,33 @@ test("P4.22 P6.3 P6.16: a service account's token holds exactly our claims, with
     jti: TOKEN_ID,
     client_id: partner.clientId,
     scope: "analytics",
+    partner_kids: [partner.key.kid],
   });
+});
+
+test("P4.22: partner_kids names each of the partner's keys behind the token once, and is not there where a secret alone was", async () => {
+  const allowed_grants = ["token-exchange", "client_credentials"];
+  const own = makeTestKey("ES256", "assertions");
+  const jwks = { keys: [own.publicJwk, partner.key.publicJwk] };
+  const bySecret = await createTestPartner(server, { allowed_grants });
+  const byKeys = await createTestPartner(server, { allowed_grants, jwks, token_endpoint_auth_method: "private_key_jwt" });
+  const assertedBy = (key: TestKey) => ({
+    client_assertion: subjectToken({ ...byKeys, key }, {}, { typ: "client-authentication+jwt" }),
+    client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+  });
+  const credentials = async (client: Record<string, string>) => {
+    const body = new URLSearchParams({ grant_type: "client_credentials", ...client });
+    return expectGranted(await send(server, "POST", "/oauth2/token", { body }))["partner_kids"];
+  };
+  expect(await credentials({ client_id: bySecret.clientId, client_secret: bySecret.clientSecret })).toBeUndefined();
+  expect(await credentials(assertedBy(own))).toEqual([own.kid]);
+  for (const [key, kids] of [
+    [own, [partner.key.kid, own.kid]],
+    [partner.key, [partner.key.kid]],
+  ] as const) {
+    const reply = await exchange(byKeys, subjectToken(byKeys), { auth: "none", form: assertedBy(key) });
+    expect(expectGranted(reply)["partner_kids"]).toEqual(kids);
+  }
 });
 
 test("P4.22: how long the token lives is the partner's setting, whatever the life of its JWT", async () => {

@@ -27,7 +27,11 @@ import { parseRawReply } from "./raw.ts";
  */
 
 const USER = "/v2/account-management/user";
-const CHALLENGE = 'Bearer realm="cambist"';
+/** RFC 6750 §3, and where the metadata of our API is (RFC 9728 §5.1). */
+const challengeOf = (parameters = "") =>
+  `Bearer realm="cambist"${parameters}, resource_metadata="${ISSUER}/.well-known/oauth-protected-resource/v2"`;
+const CHALLENGE = challengeOf();
+const INSUFFICIENT = challengeOf(', error="insufficient_scope", scope="account-management"');
 
 let server: TestServer;
 let partner: TestPartner;
@@ -53,7 +57,7 @@ async function expectUnauthorized(reply: Reply, challenge: string): Promise<void
   expectNothingSecretLogged(server);
   expect((await withToken(token)).status).toBe(200);
 }
-const expectInvalid = (reply: Reply) => expectUnauthorized(reply, `${CHALLENGE}, error="invalid_token"`);
+const expectInvalid = (reply: Reply) => expectUnauthorized(reply, challengeOf(', error="invalid_token"'));
 
 test("P8.1 401: no token, and a challenge without an error code", async () => {
   await expectUnauthorized(await getUser({}), CHALLENGE);
@@ -106,7 +110,7 @@ describe("P8.2 401 invalid_token", () => {
       for (const route of own.app.routes.filter(({ auth }) => auth.kind === "service_account")) {
         const reply = await call(own, route.method, route.path, expiring);
         expect(reply.status, route.operationId).toBe(401);
-        expect(reply.headers.get("www-authenticate")).toBe(`${CHALLENGE}, error="invalid_token"`);
+        expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_token"'));
         expect(reply.json["detail"]).toContain("expired");
       }
     } finally {
@@ -122,7 +126,7 @@ test("P8.3 403: a thread token at account management, and what it lacks is said"
     for (const route of server.app.routes.filter(({ auth }) => auth.kind === "service_account")) {
       const reply = await call(server, route.method, route.path, insufficient);
       expect(reply.status, route.operationId).toBe(403);
-      expect(reply.headers.get("www-authenticate")).toBe(`${CHALLENGE}, error="insufficient_scope", scope="account-management"`);
+      expect(reply.headers.get("www-authenticate")).toBe(INSUFFICIENT);
       expect(reply.headers.get("content-type")).toBe("application/problem+json");
     }
   }
@@ -144,7 +148,7 @@ describe("P8.4: a token is sent once, and in the header", () => {
       );
       const reply = parseRawReply(received);
       expect(reply.status).toBe(400);
-      expect(reply.headers.get("www-authenticate")).toBe(`${CHALLENGE}, error="invalid_request"`);
+      expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_request"'));
     }
   });
 
@@ -221,6 +225,7 @@ describe("P8.5 401: a platform JWT that is not quite one", () => {
     ["another issuer", { iss: "https://other.example" }],
     ["our issuer for audience", { aud: ISSUER }],
     ["another API's audience", { aud: `${ISSUER}/v3` }],
+    ["partner_kids that are no list of names", { partner_kids: ["key-1", 1] }],
     ["two audiences", { aud: [`${ISSUER}/v2`, "https://other.example"] }],
     ["no exp", { exp: undefined }],
     ["an exp that is text", { exp: "9999999999" }],
@@ -247,7 +252,7 @@ describe.each(DIALECTS)("a retired key on %s", (dialect) => {
       const ask = (value: string) => call(started, "GET", `${USER}?user_id=${randomUUID()}`, value);
       const reply = await ask(old);
       expect(reply.status).toBe(401);
-      expect(reply.headers.get("www-authenticate")).toBe(`${CHALLENGE}, error="invalid_token"`);
+      expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_token"'));
       expect((await send(started, "GET", "/.well-known/jwks.json")).text).not.toContain(kid);
       const fresh = await exchange(of, subjectToken(of), { at: started });
       expect((await ask(fresh.json["access_token"] as string)).status).toBe(404);

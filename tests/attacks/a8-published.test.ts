@@ -15,11 +15,13 @@ import {
   type TestServer,
 } from "../../packages/server/src/testing/server.ts";
 import { expectRefusal } from "./expect-refusal.ts";
+import { createOwnApi } from "./own-api.ts";
 import { freshForm, parseRawReply } from "./raw.ts";
 
 /*
- * A8, what anybody can read, and what a browser may: P8.7, P8.13–P8.15. P8.14 at large: a1-random-requests.test.ts.
- * Not tested, since the feature does not exist yet: introspection and revocation (P8.8–P8.12), the CORS of allowed_origins, DPoP (P8.16).
+ * A8, what anybody can read, and what a browser may: P8.7, P8.13–P8.15. P8.14 at large: a1-random-requests.test.ts. Introspection and revocation
+ * (P8.8–P8.12): a8-introspection.test.ts, a8-revocation.test.ts.
+ * Not tested, since the feature does not exist yet: the CORS of allowed_origins, DPoP (P8.16).
  */
 
 let server: TestServer;
@@ -78,6 +80,7 @@ describe("P8.7 our key set", () => {
 
 describe("P8.13 our metadata", () => {
   const PATH = "/.well-known/oauth-authorization-server";
+  const ENDPOINTS = ["token_endpoint", "introspection_endpoint", "revocation_endpoint"];
 
   test("200: issuer is the configured one, character by character, and the one that tokens and refusals carry", async () => {
     const { json, headers } = await send(server, "GET", PATH);
@@ -90,18 +93,18 @@ describe("P8.13 our metadata", () => {
 
   test("200: each grant and method that it lists works, and none that it does not list does", async () => {
     const { json } = await send(server, "GET", PATH);
-    expect(json["grant_types_supported"]).toEqual([GRANT_TYPE]);
-    for (const grant of [
-      "authorization_code",
-      "password",
-      "refresh_token",
-      "client_credentials",
-      "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    ]) {
+    expect(json["grant_types_supported"]).toEqual([GRANT_TYPE, "client_credentials"]);
+    const both = await createTestPartner(server, { allowed_grants: ["token-exchange", "client_credentials"] });
+    expect((await exchange(both, "x", { form: { grant_type: "client_credentials" } })).status).toBe(200);
+    for (const grant of ["authorization_code", "password", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer"]) {
       const reply = await exchange(partner, subjectToken(partner), { form: { grant_type: grant } });
       await expectRefusal(server, reply, { error: "unsupported_grant_type", code: "grant_type_unsupported" });
     }
-    expect(json["token_endpoint_auth_methods_supported"]).toEqual(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
+    for (const endpoint of ENDPOINTS) {
+      const methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+      expect(json[`${endpoint}_auth_methods_supported`], endpoint).toEqual(methods);
+      expect(json[`${endpoint}_auth_signing_alg_values_supported`], endpoint).not.toContain("none");
+    }
     for (const auth of ["basic", "post"] as const) expect((await exchange(partner, subjectToken(partner), { auth })).status).toBe(200);
     expect((await exchange(partner, subjectToken(partner), { auth: "none" })).status).toBe(401);
     const byKey = await createTestPartner(server, { token_endpoint_auth_method: "private_key_jwt" });
@@ -110,14 +113,7 @@ describe("P8.13 our metadata", () => {
       client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
     };
     expect((await exchange(byKey, subjectToken(byKey), { auth: "none", form })).status).toBe(200);
-    expect(json["token_endpoint_auth_signing_alg_values_supported"]).not.toContain("none");
-    const absent = [
-      "registration_endpoint",
-      "authorization_endpoint",
-      "introspection_endpoint",
-      "revocation_endpoint",
-      "dpop_signing_alg_values_supported",
-    ];
+    const absent = ["registration_endpoint", "authorization_endpoint", "dpop_signing_alg_values_supported"];
     for (const member of absent) expect(json).not.toHaveProperty(member);
   });
 
@@ -128,7 +124,11 @@ describe("P8.13 our metadata", () => {
       expect(url.startsWith(`${ISSUER}/`)).toBe(true);
       expect((await send(server, "GET", url.slice(ISSUER.length))).status, member).toBe(200);
     }
-    expect((await send(server, "POST", (json["token_endpoint"] as string).slice(ISSUER.length))).status).toBe(400);
+    for (const endpoint of ENDPOINTS) {
+      const url = json[endpoint] as string;
+      expect(url.startsWith(`${ISSUER}/oauth2/`), endpoint).toBe(true);
+      expect((await send(server, "POST", url.slice(ISSUER.length))).status, endpoint).toBe(400);
+    }
   });
 
   test("200: an issuer with a path has its metadata under the well-known part and then the path (RFC 8414 §3.1)", async () => {
@@ -142,6 +142,36 @@ describe("P8.13 our metadata", () => {
       await own.stop();
     }
     expect((await send(server, "GET", `${PATH}/tenants/one`)).status).toBe(404);
+  });
+});
+
+describe("P8.13 the metadata of our API (RFC 9728)", () => {
+  const PATH = "/.well-known/oauth-protected-resource";
+
+  test("200: the aud of our tokens, our issuer, the scopes that open it, on every node and whatever host is asked for", async () => {
+    const second = await server.startSecondNode();
+    try {
+      for (const at of [server, second]) {
+        for (const path of [PATH, `${PATH}/v2`]) {
+          const { status, json, headers } = await send(at, "GET", path, { headers: { "x-forwarded-host": "attacker.example" } });
+          expect(status).toBe(200);
+          expect(headers.get("cache-control")).toBe("public, max-age=300");
+          expect(json).toMatchObject({ resource: `${ISSUER}/v2`, authorization_servers: [ISSUER], bearer_methods_supported: ["header"] });
+          expect(json["scopes_supported"]).toEqual(["thread", "account-management", "analytics"]);
+        }
+      }
+    } finally {
+      await second.stop();
+    }
+    const granted = await exchange(partner, subjectToken(partner));
+    expect(decodeJwt(granted.json["access_token"] as string).payload["aud"]).toBe(`${ISSUER}/v2`);
+  });
+
+  test("404: no API but our own is described here: neither the operator's, nor another path", async () => {
+    const { audience } = await createOwnApi(server, "reports");
+    for (const path of [new URL(audience).pathname, "/v2/", "/v3", "/v2/account-management"]) {
+      expect((await send(server, "GET", `${PATH}${path}`)).status, path).toBe(404);
+    }
   });
 });
 

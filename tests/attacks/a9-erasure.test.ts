@@ -179,7 +179,7 @@ describe.each(DIALECTS)("erasure on %s", (dialect) => {
       new Set(["exchanges.subject"]),
     );
     for (const id of [made.json["user"].user_id, home["org"].org_id, home["workspace"].workspace_id] as string[]) {
-      for (const { table } of await findInTables(server, id)) expect(["exchanges", "idempotent_requests"]).toContain(table);
+      for (const { table } of await findInTables(server, id)) expect(["exchanges", "idempotent_requests", "revocations"]).toContain(table);
     }
     expect(
       [server, second].flatMap(({ logLines }) => logLines).filter((line) => line.includes("mrkd") && !line.includes("exchange")),

@@ -273,9 +273,32 @@ describe("partner secret", () => {
 describe("keys", () => {
   test("our own, in words and in JSON", async () => {
     const [human, answer] = await Promise.all([cli("keys"), json("keys")]);
-    expect(human.stdout).toMatch(/^KID +ALGORITHM +STATE +SIGNS +CREATED_AT\n/);
+    expect(human.stdout).toMatch(/^KID +ALGORITHM +STATE +SIGNS +CREATED_AT +SIGNS_FROM +DROPS_AT\n/);
     expect(human.stdout).toMatch(/ES256 +current +yes /);
+    expect(human.stdout).toMatch(/\nID +NEWEST +LISTED +SIGNING_KEYS +SECRETS +TOKENS\n\S+ +yes +yes +2 /);
     expect(answer["keys"]).toHaveLength(2);
+    expect(answer["master_keys"]).toMatchObject([{ newest: true, listed: true, signing_keys: 2 }]);
+  });
+
+  test("rotate: scheduled, then at once, then in an emergency; in words and in JSON, and what was dropped is gone", async () => {
+    const before = await json("keys");
+    const [scheduled, again] = [await json("keys", "rotate"), await cli("keys", "rotate")];
+    expect(again.stdout).toContain(`The next key signs from ${scheduled["switches_at"] as string} on.`);
+    const switched = await json("keys", "rotate", "--now");
+    expect(switched["keys"]).toMatchObject([{ state: "retired" }, { state: "current", signs: true }, { state: "next" }]);
+    const human = await cli("keys", "rotate", "--emergency");
+    expect(human).toMatchObject({ code: 0, stderr: "", stdout: expect.stringMatching(/current +yes[^]*The keys are switched\.\n$/) });
+    const kids = (answer: Record<string, unknown>) => (answer["keys"] as { kid: string }[]).map(({ kid }) => kid);
+    const after = kids(await json("keys"));
+    expect(after).toHaveLength(2);
+    for (const kid of kids(before)) expect(after).not.toContain(kid);
+  });
+
+  test("rotate: now and emergency at once is no command", async () => {
+    const before = await json("keys");
+    expect(await cli("keys", "rotate", "--now", "--emergency")).toMatchObject({ code: 2, stdout: "" });
+    expect(await cli("keys", "spin")).toMatchObject({ code: 2, stdout: "" });
+    expect(await json("keys")).toEqual(before);
   });
 
   test("a partner's: what was fetched, and exit code 1 where a refresh fails", async () => {

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, test } from "vitest";
 import { readDemoClient } from "./demo-partner.ts";
 import { freePort, makeDataDir, type ServerProcess, startServer } from "./spawn.ts";
 
@@ -18,7 +18,7 @@ function open(port: number): { socket: Socket; received(): string; closed: Promi
 
 const FORM = "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n";
 
-describe("time and size limits of the running server", () => {
+describe.concurrent("time and size limits of the running server", () => {
   const dataDir = makeDataDir();
   let port: number;
   let server: ServerProcess;
@@ -35,7 +35,7 @@ describe("time and size limits of the running server", () => {
   test(
     "headers that do not come within 10 s, and a body that does not within 15 s, end the connection; others are served meanwhile",
     { timeout: 40_000 },
-    async () => {
+    async ({ expect }) => {
       const slowHeaders = Array.from({ length: 100 }, () => open(port));
       for (const { socket } of slowHeaders) socket.write(`${FORM}X-Drip: `);
       const dripping = setInterval(() => slowHeaders.forEach(({ socket }) => socket.write("x")), 1_000);
@@ -58,7 +58,7 @@ describe("time and size limits of the running server", () => {
     },
   );
 
-  test("headers over 16 KB are refused, and the server goes on", async () => {
+  test("headers over 16 KB are refused, and the server goes on", async ({ expect }) => {
     const big = open(port);
     big.socket.write(`${FORM}X-Big: ${"x".repeat(20_000)}\r\nContent-Length: 0\r\n\r\n`);
     await big.closed;
@@ -66,7 +66,7 @@ describe("time and size limits of the running server", () => {
     expect((await fetch(`${server.url}/livez`)).status).toBe(200);
   });
 
-  test("a body over 64 KB is refused before it is there", async () => {
+  test("a body over 64 KB is refused before it is there", async ({ expect }) => {
     const big = open(port);
     big.socket.write(`${FORM}Content-Length: 1048576\r\n\r\nx`);
     await expect.poll(() => big.received()).toMatch(/^HTTP\/1\.1 413[^]*"error":"invalid_request"/);
@@ -74,11 +74,11 @@ describe("time and size limits of the running server", () => {
   });
 });
 
-describe("a graceful stop", () => {
+describe.concurrent("a graceful stop", () => {
   test(
     "not ready at once, requests under way are answered, new connections are refused, exit 0 within 10 s",
     { timeout: 30_000 },
-    async () => {
+    async ({ expect }) => {
       const dataDir = makeDataDir();
       const port = await freePort();
       const server = await startServer("sandbox", port, { CAMBIST_DATA_DIR: dataDir.path });

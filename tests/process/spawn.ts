@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { root } from "../house/import-graph.ts";
 
 const CLI = join(root, "packages/server/bin/cambist.js");
-const READY_MS_MAX = 15_000;
+const READY_MS_MAX = 30_000;
 
 /** The real process, as an operator starts it. */
 export interface ServerProcess {
