@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
 import { decodeJwt, encodePart, makeTestKey, signJwt } from "../../packages/server/src/testing/jwt.ts";
 import {
+  bearerChallenge,
   call,
   createTestPartner,
   createTestUser,
@@ -27,11 +28,8 @@ import { parseRawReply } from "./raw.ts";
  */
 
 const USER = "/v2/account-management/user";
-/** RFC 6750 §3, and where the metadata of our API is (RFC 9728 §5.1). */
-const challengeOf = (parameters = "") =>
-  `Bearer realm="cambist"${parameters}, resource_metadata="${ISSUER}/.well-known/oauth-protected-resource/v2"`;
-const CHALLENGE = challengeOf();
-const INSUFFICIENT = challengeOf(', error="insufficient_scope", scope="account-management"');
+const CHALLENGE = bearerChallenge();
+const INSUFFICIENT = bearerChallenge(', error="insufficient_scope", scope="account-management"');
 
 let server: TestServer;
 let partner: TestPartner;
@@ -57,7 +55,7 @@ async function expectUnauthorized(reply: Reply, challenge: string): Promise<void
   expectNothingSecretLogged(server);
   expect((await withToken(token)).status).toBe(200);
 }
-const expectInvalid = (reply: Reply) => expectUnauthorized(reply, challengeOf(', error="invalid_token"'));
+const expectInvalid = (reply: Reply) => expectUnauthorized(reply, bearerChallenge(', error="invalid_token"'));
 
 test("P8.1 401: no token, and a challenge without an error code", async () => {
   await expectUnauthorized(await getUser({}), CHALLENGE);
@@ -110,7 +108,7 @@ describe("P8.2 401 invalid_token", () => {
       for (const route of own.app.routes.filter(({ auth }) => auth.kind === "service_account")) {
         const reply = await call(own, route.method, route.path, expiring);
         expect(reply.status, route.operationId).toBe(401);
-        expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_token"'));
+        expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge(', error="invalid_token"'));
         expect(reply.json["detail"]).toContain("expired");
       }
     } finally {
@@ -148,7 +146,7 @@ describe("P8.4: a token is sent once, and in the header", () => {
       );
       const reply = parseRawReply(received);
       expect(reply.status).toBe(400);
-      expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_request"'));
+      expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge(', error="invalid_request"'));
     }
   });
 
@@ -252,7 +250,7 @@ describe.each(DIALECTS)("a retired key on %s", (dialect) => {
       const ask = (value: string) => call(started, "GET", `${USER}?user_id=${randomUUID()}`, value);
       const reply = await ask(old);
       expect(reply.status).toBe(401);
-      expect(reply.headers.get("www-authenticate")).toBe(challengeOf(', error="invalid_token"'));
+      expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge(', error="invalid_token"'));
       expect((await send(started, "GET", "/.well-known/jwks.json")).text).not.toContain(kid);
       const fresh = await exchange(of, subjectToken(of), { at: started });
       expect((await ask(fresh.json["access_token"] as string)).status).toBe(404);

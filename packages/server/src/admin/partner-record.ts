@@ -155,7 +155,9 @@ function invalidField(field: string, message: string): Problem {
 /** Names those that do not exist; one may have been removed in this very moment, and even be there again. */
 async function scopeUnknown(asked: readonly string[], { resourceServers }: AdminDeps): Promise<Problem> {
   const known = new Set((await resourceServers.listScopes()).map(({ name }) => name));
-  const unknown = asked.flatMap((name, index) => (known.has(name) ? [] : [{ field: `allowed_scopes.${index}`, message: `there is no scope ${name}` }]));
+  const unknown = asked.flatMap((name, index) =>
+    known.has(name) ? [] : [{ field: `allowed_scopes.${index}`, message: `there is no scope ${name}` }],
+  );
   const [first] = unknown;
   if (first === undefined) return invalidField("allowed_scopes", "one of them was just removed; look again");
   return new Problem(422, `${first.field}: ${first.message}`, { fields: unknown });

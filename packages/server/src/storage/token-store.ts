@@ -99,7 +99,12 @@ export interface ResourceServerStore {
   ): Promise<"removed" | "absent" | "last" | "in_use">;
   noteUse(resourceServerId: string, secretId: string, nowMs: number): Promise<void>;
   /** Another keyed hash of the same secret. Does nothing where its hash is no longer `before`. */
-  rehashSecret(resourceServerId: string, secretId: string, before: Uint8Array, after: Pick<StoredSecret, "hash" | "pepperId">): Promise<void>;
+  rehashSecret(
+    resourceServerId: string,
+    secretId: string,
+    before: Uint8Array,
+    after: Pick<StoredSecret, "hash" | "pepperId">,
+  ): Promise<void>;
 
   /** In a fixed order, those of our own API first. */
   listScopes(): Promise<readonly StoredScope[]>;

@@ -1,0 +1,117 @@
+import { z } from "zod";
+import type { RouteDocs } from "../http/route.ts";
+import type { ResourceServer, ResourceServerStore } from "../storage/token-store.ts";
+
+/** What the API description says of the routes of resource servers, and the form of their answers. */
+
+/** One in use and its successor. */
+export const SECRETS_MAX = 2;
+
+const listedSchema = z
+  .strictObject({
+    resource_server_id: z.string().describe("Its client id at introspection."),
+    name: z.string(),
+    audience: z.string().describe("The `aud` of the tokens that are for it."),
+    created_at: z.iso.datetime(),
+    updated_at: z.iso.datetime(),
+  })
+  .meta({ id: "ListedResourceServer" });
+const schema = z
+  .strictObject({
+    ...listedSchema.shape,
+    secrets: z.array(
+      z.strictObject({
+        secret_id: z.string(),
+        created_at: z.iso.datetime(),
+        last_used_at: z.iso.datetime().nullable().describe("To the minute."),
+      }),
+    ),
+  })
+  .meta({ id: "ResourceServer" });
+const oneBody = z.strictObject({ resource_server: schema });
+const createdBody = oneBody.extend({ client_secret: z.string().describe("Shown here and never again.") });
+const addedBody = z.strictObject({ secret_id: z.string(), client_secret: z.string().describe("Shown here and never again.") });
+const removedBody = z.strictObject({ success: z.literal(true) });
+
+const ABSENT = { description: "There is no such resource server." };
+const TAKEN = { description: "The audience belongs to another resource server, or to this server itself." };
+const AUDIENCE_HINT =
+  "The `audience` is an absolute URI without a fragment (RFC 8707 §2), and is compared character by character: the address of the API is a good one.";
+
+export const RESOURCE_SERVER_DOCS = {
+  create: {
+    summary: "Create Resource Server",
+    description: `An API of the operator's own, which may introspect the tokens that are for it. ${AUDIENCE_HINT}`,
+    tag: "admin",
+    answers: { 201: { description: "The resource server, and its secret.", body: createdBody }, 409: TAKEN },
+  },
+  list: {
+    summary: "List Resource Servers",
+    tag: "admin",
+    answers: {
+      200: { description: "All of them, in order of their creation.", body: z.strictObject({ resource_servers: z.array(listedSchema) }) },
+    },
+  },
+  get: {
+    summary: "Get Resource Server",
+    tag: "admin",
+    answers: { 200: { description: "The resource server, and when each of its secrets was last used.", body: oneBody }, 404: ABSENT },
+  },
+  update: {
+    summary: "Update Resource Server",
+    description: `What is left out does not change. Another audience is in tokens within 5 seconds; the API does not see those with the former one any more. ${AUDIENCE_HINT}`,
+    tag: "admin",
+    answers: { 200: { description: "The resource server as it is now.", body: oneBody }, 404: ABSENT, 409: TAKEN },
+  },
+  remove: {
+    summary: "Remove Resource Server",
+    description: "It can introspect nothing from then on.",
+    tag: "admin",
+    answers: {
+      200: { description: "The resource server was removed.", body: removedBody },
+      404: ABSENT,
+      409: { description: "A scope still opens it." },
+    },
+  },
+  addSecret: {
+    summary: "Add Resource Server Secret",
+    description: "A second secret, so that the API can move over before the first one is removed.",
+    tag: "admin",
+    answers: {
+      201: { description: "The secret was added.", body: addedBody },
+      404: ABSENT,
+      409: { description: `The resource server has ${SECRETS_MAX} secrets already.` },
+    },
+  },
+  removeSecret: {
+    summary: "Remove Resource Server Secret",
+    description: "It stops working at once.",
+    tag: "admin",
+    answers: {
+      200: { description: "The secret was removed.", body: removedBody },
+      404: { description: "The resource server has no such secret." },
+      409: {
+        description: "It is the only one, which stays; or it was used within the last 24 hours: `force=true` removes that all the same.",
+      },
+    },
+  },
+} as const satisfies Record<string, RouteDocs>;
+
+export function listedView({ resourceServerId, name, audience, createdAtMs, updatedAtMs }: ResourceServer): z.output<typeof listedSchema> {
+  return { resource_server_id: resourceServerId, name, audience, created_at: time(createdAtMs), updated_at: time(updatedAtMs) };
+}
+
+export type FoundResourceServer = NonNullable<Awaited<ReturnType<ResourceServerStore["find"]>>>;
+
+export function resourceServerView(api: FoundResourceServer): z.output<typeof schema> {
+  const secrets = api.secrets.map(({ secretId, createdAtMs, lastUsedAtMs }) => ({
+    secret_id: secretId,
+    created_at: time(createdAtMs),
+    last_used_at: lastUsedAtMs === undefined ? null : time(lastUsedAtMs),
+  }));
+  return { ...listedView(api), secrets };
+}
+
+function time(ms: number): string {
+  return new Date(ms).toISOString();
+}
