@@ -8,6 +8,7 @@ import {
   JWT_TYPE,
   startTestServer,
   subjectToken,
+  type TestOverrides,
   type TestPartner,
   type TestServer,
   type TestUser,
@@ -28,8 +29,8 @@ export interface Setting {
   readonly as: oauth.AuthorizationServer;
 }
 
-export async function openSetting(): Promise<Setting> {
-  const server = await startTestServer("sqlite");
+export async function openSetting(overrides: TestOverrides = {}): Promise<Setting> {
+  const server = await startTestServer("sqlite", overrides);
   const partner = await createTestPartner(server);
   return { server, partner, user: await createTestUser(partner), as: await discover(server) };
 }

@@ -119,6 +119,21 @@ test("§2.3.1: a password MUST be safe from brute force: 256 random bits, and no
   expect(answers.size).toBe(1);
 });
 
+test("§2.3.1: an endpoint that takes a password MUST be protected against brute force: wrong ones are counted, and then refused unread", async () => {
+  const { server, partner } = await openSetting({ limitsWrongSecrets: true });
+  try {
+    const tryWith = (client_secret: string) => exchange(partner, subjectToken(partner), { form: { client_secret } });
+    const statuses: number[] = [];
+    for (let n = 0; n < 12; n++) statuses.push((await tryWith(`wrong ${n}`)).status);
+    expect([...new Set(statuses)]).toEqual([401, 429]);
+    const refused = await tryWith(partner.clientSecret);
+    expect(refused).toMatchObject(replyOf("wrong_secrets_too_many", { status: 429, error: "slow_down" }));
+    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
+  } finally {
+    await server.stop();
+  }
+});
+
 test("§2.3.2: an authentication scheme that is not offered is refused as such", async () => {
   for (const line of ["Authorization: Bearer x", "Authorization: Digest username=x", "Authorization: Negotiate x"]) {
     expect(await byAuthorization(line)).toMatchObject(replyOf("client_authentication_unsupported", INVALID_CLIENT));

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { decodeJwt } from "../packages/server/src/testing/jwt.ts";
 import {
   admin,
+  bearerChallenge,
   createTestPartner,
   exchange,
   OPERATOR_TOKEN,
@@ -13,6 +14,7 @@ import {
   subjectToken,
 } from "../packages/server/src/testing/server.ts";
 import { parseRawReply } from "../tests/attacks/raw.ts";
+import { partnerCaller, revoke } from "./callers.ts";
 import { API_PATH, callApi, obtainChallenge, obtainToken, openSetting, RESOURCE, type Setting } from "./client.ts";
 
 const CHALLENGE = /^Bearer(?: [a-z_]+="[^"]*"(?:, [a-z_]+="[^"]*")*)$/;
@@ -71,13 +73,13 @@ test("§2.2: a token in a form body MAY be supported, and is not", async () => {
   const path = "/v2/account-management/organization-and-workspace";
   const reply = await send(setting.server, "PUT", path, { headers, body });
   expect(reply.status).toBe(401);
-  expect(reply.headers.get("www-authenticate")).toBe('Bearer realm="cambist"');
+  expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge());
 });
 
 test("§2.3: a token in the URI MAY be supported, and is not", async () => {
   const reply = await get({}, `${API_PATH}&access_token=${token}`);
   expect(reply.status).toBe(401);
-  expect(reply.headers.get("www-authenticate")).toBe('Bearer realm="cambist"');
+  expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge());
 });
 
 test("§3: WWW-Authenticate MUST be in the answer to a request without credentials, or with a token that opens nothing", async () => {
@@ -121,21 +123,24 @@ test("§3.1: invalid_request SHOULD be 400: two Authorization headers", async ()
   const twice = parseRawReply(await sendRaw(setting.server, `${[...lines, bearer, bearer].join("\r\n")}\r\n\r\n`));
   expect(once.status).toBe(404);
   expect(twice.status).toBe(400);
-  expect(twice.headers.get("www-authenticate")).toBe('Bearer realm="cambist", error="invalid_request"');
+  expect(twice.headers.get("www-authenticate")).toBe(bearerChallenge(', error="invalid_request"'));
 });
 
 test("§3.1: invalid_token SHOULD be 401: expired, revoked, malformed, or invalid for other reasons", async () => {
-  const { server } = setting;
-  const revoked = await createTestPartner(server);
-  const revokedToken = await serviceAccountToken(revoked);
-  expect((await callApi(server, revokedToken)).status).toBe(404);
-  await admin(server, "PATCH", `/partners/${revoked.clientId}`, { status: "disabled" });
+  const { server, partner } = setting;
+  const revoked = await serviceAccountToken(partner);
+  expect((await callApi(server, revoked)).status).toBe(404);
+  await revoke(partnerCaller(setting, partner), revoked);
+  const disabled = await createTestPartner(server);
+  const ofDisabled = await serviceAccountToken(disabled);
+  expect((await callApi(server, ofDisabled)).status).toBe(404);
+  await admin(server, "PATCH", `/partners/${disabled.clientId}`, { status: "disabled" });
   const now = server.nowSeconds();
   const { header, payload } = decodeJwt(token);
   const expired = server.deps.keyring
     .signer()
     .sign(JSON.stringify(header), JSON.stringify({ ...payload, iat: now - 7200, exp: now - 3600 }));
-  for (const refused of [expired, revokedToken, "junk", subjectToken(setting.partner), OPERATOR_TOKEN]) {
+  for (const refused of [expired, revoked, ofDisabled, "junk", subjectToken(partner), OPERATOR_TOKEN]) {
     expect(await obtainChallenge(server, refused)).toMatchObject({ status: 401, parameters: { error: "invalid_token" } });
   }
 });
@@ -150,7 +155,7 @@ test("§3.1: without authentication information there SHOULD NOT be an error cod
   for (const headers of [{}, { authorization: "Basic dXNlcjpwYXNz" }] as Record<string, string>[]) {
     const reply = await get(headers);
     expect(reply.status).toBe(401);
-    expect(reply.headers.get("www-authenticate")).toBe('Bearer realm="cambist"');
+    expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge());
   }
 });
 

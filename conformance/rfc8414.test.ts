@@ -1,11 +1,16 @@
 /** RFC 8414, OAuth 2.0 Authorization Server Metadata. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readConfig } from "../packages/server/src/config.ts";
-import { send, sendRaw, startTestServer } from "../packages/server/src/testing/server.ts";
+import { createTestPartner, send, sendRaw, startTestServer } from "../packages/server/src/testing/server.ts";
 import { parseRawReply } from "../tests/attacks/raw.ts";
-import { discover, obtainToken, openSetting, type Setting } from "./client.ts";
+import { privateKeyJwt } from "./assertions.ts";
+import { introspect, obtainByCredentials, partnerCaller, revoke } from "./callers.ts";
+import { discover, keyFor, obtainToken, openSetting, type Setting } from "./client.ts";
 
 const PATH = "/.well-known/oauth-authorization-server";
+const GRANT_TYPES = ["urn:ietf:params:oauth:grant-type:token-exchange", "client_credentials"];
+const ALGORITHMS = ["RS256", "PS256", "ES256", "ES384", "EdDSA"] as const;
+const METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 let setting: Setting;
 let metadata: Record<string, unknown>;
@@ -25,7 +30,7 @@ test("§2: issuer is REQUIRED, an https URL without query and fragment", () => {
 
 test("§2: authorization_endpoint is REQUIRED only where a grant uses it, and none does", () => {
   expect(metadata).not.toHaveProperty("authorization_endpoint");
-  expect(list("grant_types_supported")).toEqual(["urn:ietf:params:oauth:grant-type:token-exchange"]);
+  expect(list("grant_types_supported")).toEqual(GRANT_TYPES);
 });
 
 test("§2: token_endpoint is REQUIRED, and tokens are issued there", async () => {
@@ -52,11 +57,11 @@ test("§2: response_types_supported is REQUIRED, a JSON array", () => {
 });
 
 test("§2: grant_types_supported is there, for its default would name grants that are not offered", () => {
-  expect(metadata["grant_types_supported"]).toEqual(["urn:ietf:params:oauth:grant-type:token-exchange"]);
+  expect(metadata["grant_types_supported"]).toEqual(GRANT_TYPES);
 });
 
 test("§2: token_endpoint_auth_methods_supported lists the methods that there are", () => {
-  expect(metadata["token_endpoint_auth_methods_supported"]).toEqual(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
+  expect(metadata["token_endpoint_auth_methods_supported"]).toEqual(METHODS);
 });
 
 test("§2: token_endpoint_auth_signing_alg_values_supported MUST be there with private_key_jwt", () => {
@@ -79,6 +84,51 @@ test("§2: service_documentation is a page that can be read", async () => {
   expect(page.headers.get("content-type")).toMatch(/^text\/html\b/);
 });
 
+test("§2: introspection_endpoint is OPTIONAL, and tokens are introspected there", async () => {
+  expect(metadata["introspection_endpoint"]).toBe(`${setting.as.issuer}/oauth2/introspect`);
+  const caller = partnerCaller(setting, setting.partner);
+  expect(await introspect(caller, (await obtainToken(setting.partner)).access_token)).toMatchObject({ active: true });
+});
+
+test("§2: introspection_endpoint_auth_methods_supported is there, for without it they would have to be found out by other means", () => {
+  expect(metadata["introspection_endpoint_auth_methods_supported"]).toEqual(METHODS);
+});
+
+test("§2: introspection_endpoint_auth_signing_alg_values_supported MUST be there with private_key_jwt, and none MUST NOT be in it", () => {
+  expect(list("introspection_endpoint_auth_signing_alg_values_supported")).toEqual(ALGORITHMS);
+});
+
+test("§2: revocation_endpoint is OPTIONAL, and tokens are revoked there", async () => {
+  expect(metadata["revocation_endpoint"]).toBe(`${setting.as.issuer}/oauth2/revoke`);
+  const { access_token } = await obtainToken(setting.partner);
+  const caller = partnerCaller(setting, setting.partner);
+  await revoke(caller, access_token);
+  expect(await introspect(caller, access_token)).toEqual({ active: false });
+});
+
+test("§2: revocation_endpoint_auth_methods_supported is there, for its default would leave out two of three", () => {
+  expect(metadata["revocation_endpoint_auth_methods_supported"]).toEqual(METHODS);
+});
+
+test("§2: revocation_endpoint_auth_signing_alg_values_supported MUST be there with private_key_jwt, and none MUST NOT be in it", () => {
+  expect(list("revocation_endpoint_auth_signing_alg_values_supported")).toEqual(ALGORITHMS);
+});
+
+test("§2: each signing algorithm that is named serves to authenticate, at each endpoint", async () => {
+  for (const algorithm of ALGORITHMS) {
+    const key = keyFor(algorithm, setting);
+    const fields = { token_endpoint_auth_method: "private_key_jwt", allowed_grants: ["client_credentials"] };
+    const partner = await createTestPartner(setting.server, fields, key);
+    const { server, as } = setting;
+    const client = { client_id: partner.clientId };
+    const caller = { server, as, partner, client, method: "private_key_jwt", auth: await privateKeyJwt(key) } as const;
+    const { access_token } = await obtainByCredentials(caller);
+    expect(await introspect(caller, access_token), algorithm).toMatchObject({ active: true });
+    await revoke(caller, access_token);
+    expect(await introspect(caller, access_token), algorithm).toEqual({ active: false });
+  }
+});
+
 test("§2.1: signed_metadata is OPTIONAL, and not offered", () => {
   expect(metadata).not.toHaveProperty("signed_metadata");
 });
@@ -92,7 +142,9 @@ test("§3: metadata MUST be available where the well-known string is inserted be
     expect(reply.status).toBe(200);
     // and what it names answers there
     expect((await send(server, "GET", new URL(reply.json["jwks_uri"] as string).pathname)).status).toBe(200);
-    expect((await send(server, "POST", new URL(reply.json["token_endpoint"] as string).pathname)).status).toBe(400);
+    for (const member of ["token_endpoint", "introspection_endpoint", "revocation_endpoint"]) {
+      expect((await send(server, "POST", new URL(reply.json[member] as string).pathname)).status).toBe(400);
+    }
     expect((await send(server, "GET", "/tenants/one.well-known/jwks.json")).status).toBe(404);
   } finally {
     await server.stop();

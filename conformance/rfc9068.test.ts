@@ -13,6 +13,8 @@ import {
   subjectToken,
   type TestServer,
 } from "../packages/server/src/testing/server.ts";
+import { allowedScopes } from "../tests/attacks/own-api.ts";
+import { obtainByCredentials, openApi, openCallers, refusedWith } from "./callers.ts";
 import { callApi, discover, ledTo, obtainRefusal, obtainToken, openSetting, RESOURCE, type Setting } from "./client.ts";
 import { INVALID_TARGET, refusalOf, replyOf } from "./refusals.ts";
 
@@ -106,9 +108,9 @@ test("§2.2: jti is REQUIRED, another one for each token", async () => {
   expect(new Set(ids).size).toBe(4);
 });
 
-test("§2.2.2: attributes of our own MAY be there: the ids of a user's organization and workspace, and no others", async () => {
+test("§2.2.2: attributes of our own MAY be there: the partner's keys behind the token, the ids of a user's organization and workspace, and no others", async () => {
   const [serviceAccount, user] = await issued();
-  const required = ["aud", "client_id", "exp", "iat", "iss", "jti", "scope", "sub"];
+  const required = ["aud", "client_id", "exp", "iat", "iss", "jti", "partner_kids", "scope", "sub"];
   expect(Object.keys(serviceAccount?.payload ?? {}).toSorted()).toEqual(required);
   expect(Object.keys(user?.payload ?? {}).toSorted()).toEqual([...required, "org_id", "workspace_id"].toSorted());
 });
@@ -145,6 +147,21 @@ test("§3: a token whose authorization would be ambiguous MUST NOT be issued: on
 test("§3: without resource in the request a default resource indicator MUST be in aud", async () => {
   const answer = await obtainToken(setting.partner, { parameters: { resource: undefined, audience: undefined } });
   expect(decodeJwt(answer.access_token).payload["aud"]).toBe(RESOURCE);
+});
+
+test("§3: scope, where it is in the request, SHOULD say which default resource is in aud", async () => {
+  const { api } = await openApi(setting, "reports");
+  const [caller] = await openCallers(setting, { allowed_scopes: allowedScopes(api) });
+  const audienceFor = async (scope: string) => decodeJwt((await obtainByCredentials(caller, { scope })).access_token).payload["aud"];
+  expect(await audienceFor(api.serviceScope)).toBe(api.audience);
+  expect(await audienceFor("analytics")).toBe(RESOURCE);
+});
+
+test("§3: scopes of different default resources SHOULD be refused", async () => {
+  const { api } = await openApi(setting, "billing");
+  const [caller] = await openCallers(setting, { allowed_scopes: allowedScopes(api) });
+  const refused = await refusedWith(obtainByCredentials(caller, { scope: `analytics ${api.serviceScope}` }));
+  expect(refused).toMatchObject(refusalOf("target_ambiguous", INVALID_TARGET));
 });
 
 test("§4: an asymmetric algorithm is RECOMMENDED for signing", async () => {
