@@ -52,7 +52,7 @@ class Requests {
     return Buffer.from(`${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}`, "latin1");
   }
 
-  /** Answered 404 once the token is accepted: the cheapest that an operation behind it does is to look for one row. */
+  /** Answered 403 once all is checked but the scope, or 404 after a look for one row. */
   behindBearer(token: string): Buffer {
     const path = `/v2/account-management/user?user_id=${randomUUID()}`;
     return Buffer.from(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${this.port}\r\nAuthorization: Bearer ${token}\r\n\r\n`);
@@ -77,6 +77,8 @@ async function measuresOf(port: number, dataDir: string): Promise<Measure[]> {
   progress("asking for tokens");
   const jwts = await requests.tokens("/oauth2/token", grant);
   const opaque = await requests.tokens("/v1/auth/token", {});
+  const otherJwts = await requests.tokens("/oauth2/token", { ...grant, scope: "analytics" });
+  const otherOpaque = await requests.tokens("/v1/auth/token", { scope: "analytics" });
   const measure = (name: string, ratioMax: number | undefined, all: readonly Buffer[], expected = 200): Measure => ({
     name,
     ratioMax,
@@ -91,8 +93,9 @@ async function measuresOf(port: number, dataDir: string): Promise<Measure[]> {
     measure("client credentials, `sk-` (`POST /v1/auth/token`)", 3, [requests.form("/v1/auth/token", {})]),
     measure("introspection of an `sk-`", 1.7, introspect(opaque)),
     measure("introspection of a JWT", undefined, introspect(jwts)),
-    measure("bearer check of a JWT, and a row that is not there", 2, bearer(jwts), 404),
-    measure("bearer check of an `sk-`, and a row that is not there", 2, bearer(opaque), 404),
+    measure("bearer check of a JWT, which lacks the scope", 2, bearer(otherJwts), 403),
+    measure("bearer check of an `sk-`, which lacks the scope", 2, bearer(otherOpaque), 403),
+    measure("bearer check of a JWT, and a row that is not there", undefined, bearer(jwts), 404),
   ];
 }
 

@@ -52,30 +52,21 @@ export interface LiveTokens {
   findIssued(token: string): Promise<AccessToken | undefined>;
 }
 
-const VERIFIED_MAX = 10_000;
+/** Tokens that are remembered. */
+const READ_MAX = 10_000;
 
 const NOT_OURS: DeadToken = { dead: "This is not an access token of this server, or it was changed on its way." };
 const OVER: DeadToken = { dead: "The access token has expired; exchange for a new one." };
 const ENDED: DeadToken = { dead: "The access token has been ended; exchange for a new one." };
 
-interface Read {
-  readonly token: AccessToken;
-  /** Where the store said so with the token itself. */
-  readonly revoked: boolean | undefined;
-}
-
 export function liveTokens(ports: LiveTokenPorts): LiveTokens {
   const read = tokenReader(ports);
 
   async function findLive(text: string): Promise<LiveToken | DeadToken> {
-    const found = await read(text);
-    if (found === undefined) return NOT_OURS;
-    const { token } = found;
+    const token = await read(text);
+    if (token === undefined) return NOT_OURS;
     if (accessTokenFault(token, ports.nowMs() / 1000, ports.restoredAtSeconds) !== undefined) return OVER;
-    const [partner, revoked] = await Promise.all([
-      ports.partners.find(token.clientId),
-      found.revoked === undefined ? ports.tokens.isRevoked(token.tokenId) : found.revoked,
-    ]);
+    const [partner, revoked] = await Promise.all([ports.partners.find(token.clientId), ports.tokens.isRevoked(token.tokenId)]);
     if (partner?.status !== "active") return { dead: "The access token's partner is no longer active." };
     if (revoked || token.issuedAtSeconds <= cutOffSecondsOf(partner.cutOffs, token.kids)) return ENDED;
     return token.principal === "user" ? liveUser(partner, token) : { token, partner, user: undefined };
@@ -89,36 +80,41 @@ export function liveTokens(ports: LiveTokenPorts): LiveTokens {
     return { token, partner, user: { userId: token.subject, workspaceId: user.workspaceId, orgId: user.orgId } };
   }
 
-  return { findLive, findIssued: async (text) => (await read(text))?.token };
+  return { findLive, findIssued: read };
 }
 
-/** By its form a token is opaque or a JWT. A JWT's signature costs more than all the rest, and is the same each time: it is verified once. */
-function tokenReader({ issuer, tokens, hashesOf, keys }: LiveTokenPorts): (text: string) => Promise<Read | undefined> {
-  const verified = new Map<string, AccessToken>();
+/**
+ * By its form a token is opaque or a JWT. What one says never changes, and is read once: a JWT's signature costs more than all the rest of a check,
+ * and an opaque token's row half of it.
+ */
+function tokenReader({ issuer, tokens, hashesOf, keys }: LiveTokenPorts): (text: string) => Promise<AccessToken | undefined> {
+  const known = new Map<string, AccessToken>();
   let generation = keys.generation();
   const findKey = (kid: string) => keys.findKey(kid);
 
   async function verify(text: string): Promise<AccessToken | undefined> {
-    if (generation !== keys.generation()) verified.clear(); // a key is gone, and what it signed with it
-    generation = keys.generation();
-    const known = verified.get(text);
-    if (known !== undefined) return known;
     let parsed = parseAccessToken(text, issuer, findKey);
     if (!parsed.ok && parsed.fault.code === "jwt_kid_unknown" && (await keys.refreshForKid(parsed.fault.kid))) {
       parsed = parseAccessToken(text, issuer, findKey);
     }
-    if (!parsed.ok) return undefined;
-    if (verified.size >= VERIFIED_MAX) verified.delete(verified.keys().next().value as string);
-    verified.set(text, parsed.value);
-    return parsed.value;
+    return parsed.ok ? parsed.value : undefined;
+  }
+
+  async function find(text: string): Promise<AccessToken | undefined> {
+    const found = await tokens.findOpaque(hashesOf(text));
+    return found === undefined ? undefined : accessTokenOf(found);
   }
 
   return async (text) => {
-    if (OPAQUE_TOKEN_FORM.test(text)) {
-      const found = await tokens.findOpaque(hashesOf(text));
-      return found === undefined ? undefined : { token: accessTokenOf(found.token), revoked: found.revoked };
-    }
-    const token = await verify(text);
-    return token === undefined ? undefined : { token, revoked: undefined };
+    if (generation !== keys.generation()) known.clear(); // a key is gone, and what it signed with it
+    generation = keys.generation();
+    const remembered = known.get(text);
+    if (remembered !== undefined) return remembered;
+    const token = await (OPAQUE_TOKEN_FORM.test(text) ? find(text) : verify(text));
+    if (token === undefined) return undefined;
+    if (known.size >= READ_MAX) known.delete(known.keys().next().value as string);
+    // not where a key went while this was read
+    if (generation === keys.generation()) known.set(text, token);
+    return token;
   };
 }

@@ -14,7 +14,10 @@ export class Problem extends Error {
   readonly fields: readonly FieldError[];
 
   constructor(status: number, detail: string, more: { headers?: Readonly<Record<string, string>>; fields?: readonly FieldError[] } = {}) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0; // it is an answer, and no fault to be looked for: the stack would be most of what a 404 costs
     super(detail);
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = "Problem";
     this.status = status;
     this.headers = more.headers ?? {};

@@ -15,9 +15,9 @@ export interface Dialect {
   findPartnerVersion(clientId: string): Promise<number | undefined>;
   /** A user by its own id, with what it hangs on, prepared once: the one read before a request with its token is served. */
   findSubject(clientId: string, userId: string): Promise<SubjectRow | undefined>;
-  /** An opaque token by its hash, and whether it was revoked, prepared once. */
-  findOpaqueToken(hash: Uint8Array): Promise<OpaqueRow | undefined>;
-  /** Prepared once: what is left to ask about a JWT. */
+  /** An opaque token by its hash, prepared once. */
+  findOpaqueToken(hash: Uint8Array): Promise<OpaqueTokensTable | undefined>;
+  /** Prepared once. */
   isTokenRevoked(tokenId: string): Promise<boolean>;
   /** All jobs in one durable transaction, each with its own verdict, in order. */
   commitExchanges(jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]>;
@@ -62,17 +62,11 @@ export const OPAQUE_COLUMNS = [
   "expires_at",
 ] as const satisfies readonly (keyof OpaqueTokensTable)[];
 
-export type OpaqueRow = OpaqueTokensTable & { readonly revoked: number | boolean };
-
 export function opaqueRow(token: OpaqueToken): (string | number | Uint8Array)[] {
   const kids = JSON.stringify(token.kids);
   const { hash, pepperId, tokenId, clientId, audience, scope, issuedAtSeconds, expiresAtSeconds } = token;
   return [hash, pepperId, tokenId, clientId, audience, scope, kids, issuedAtSeconds, expiresAtSeconds * 1000];
 }
-
-/** Of `opaque_tokens t`. */
-export const REVOKED_COLUMN =
-  "EXISTS (SELECT 1 FROM revocations r WHERE r.subject_id = t.token_id AND r.kind = 'token' AND r.kid = '') AS revoked";
 
 /** Of `workspaces w` and `organizations o`. */
 const HOME_COLUMNS = `w.workspace_id, w.status AS workspace_status, w.cut_off_at AS workspace_cut_off,

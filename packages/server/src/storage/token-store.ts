@@ -27,8 +27,8 @@ export interface Revocation {
 export type RevocationPosition = Pick<Revocation, "revokedAtMs" | "subjectId" | "kind" | "kid">;
 
 export interface TokenStore {
-  /** By its hash under whichever pepper; `revoked`: that very token was. Does not look whether its time is over. */
-  findOpaque(hashes: readonly Uint8Array[]): Promise<{ readonly token: OpaqueToken; readonly revoked: boolean } | undefined>;
+  /** By its hash under whichever pepper. Does not look whether its time is over, or whether it was revoked. */
+  findOpaque(hashes: readonly Uint8Array[]): Promise<OpaqueToken | undefined>;
   /** Whether that very token was revoked; what it hangs on is in the records of its partner and its user. */
   isRevoked(tokenId: string): Promise<boolean>;
   /**

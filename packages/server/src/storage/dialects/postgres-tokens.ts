@@ -1,9 +1,10 @@
 import type { Pool, PoolClient } from "pg";
-import { type ExchangeJob, type ExchangeVerdict, OPAQUE_COLUMNS, opaqueRow, type OpaqueRow, REVOKED_COLUMN } from "../dialect.ts";
+import { type ExchangeJob, type ExchangeVerdict, OPAQUE_COLUMNS, opaqueRow } from "../dialect.ts";
+import type { OpaqueTokensTable } from "../schema.ts";
 
-export async function findOpaqueToken(pool: Pool, hash: Uint8Array): Promise<OpaqueRow | undefined> {
-  const text = `SELECT t.*, ${REVOKED_COLUMN} FROM opaque_tokens t WHERE t.token_hash = $1`;
-  return (await pool.query<OpaqueRow>({ name: "opaque_token", text, values: [hash] })).rows[0];
+export async function findOpaqueToken(pool: Pool, hash: Uint8Array): Promise<OpaqueTokensTable | undefined> {
+  const text = "SELECT * FROM opaque_tokens WHERE token_hash = $1";
+  return (await pool.query<OpaqueTokensTable>({ name: "opaque_token", text, values: [hash] })).rows[0];
 }
 
 export async function isTokenRevoked(pool: Pool, tokenId: string): Promise<boolean> {

@@ -3,6 +3,7 @@ import { Kysely, PostgresDialect } from "kysely";
 import { StoreUnavailable } from "@cambist/protocol";
 import type { Client, PoolClient } from "pg";
 import type { Dialect } from "../dialect.ts";
+import { PerTurn } from "../per-turn.ts";
 import type { Schema } from "../schema.ts";
 import { commitExchanges, findSubject } from "./postgres-exchanges.ts";
 import { findOpaqueToken, isTokenRevoked } from "./postgres-tokens.ts";
@@ -29,21 +30,28 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
     return opened;
   };
   const pool = openPool(HOT_CONNECTIONS_MAX);
+  const versions = new PerTurn<number | undefined>();
   const db = new Kysely<Schema>({ dialect: new PostgresDialect({ pool: openPool(CONNECTIONS_MAX) }) });
 
   return {
     name: "postgres",
     read: (query) => asUnavailable(() => query(db)),
-    write: (work) => withRetry(() => db.transaction().execute(work)),
+    async write(work) {
+      const result = await withRetry(() => db.transaction().execute(work));
+      versions.forget();
+      return result;
+    },
     findPartnerVersion: (clientId) =>
-      asUnavailable(async () => {
-        const found = await pool.query<{ version: number }>({
-          name: "partner_version",
-          text: "SELECT version FROM partners WHERE client_id = $1",
-          values: [clientId],
-        });
-        return found.rows[0]?.version;
-      }),
+      versions.get(clientId, () =>
+        asUnavailable(async () => {
+          const found = await pool.query<{ version: number }>({
+            name: "partner_version",
+            text: "SELECT version FROM partners WHERE client_id = $1",
+            values: [clientId],
+          });
+          return found.rows[0]?.version;
+        }),
+      ),
     findSubject: (clientId, userId) => asUnavailable(() => findSubject(pool, clientId, userId)),
     findOpaqueToken: (hash) => asUnavailable(() => findOpaqueToken(pool, hash)),
     isTokenRevoked: (tokenId) => asUnavailable(() => isTokenRevoked(pool, tokenId)),

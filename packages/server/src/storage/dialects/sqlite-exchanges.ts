@@ -4,21 +4,20 @@ import {
   type IssueJob,
   OPAQUE_COLUMNS,
   opaqueRow,
-  type OpaqueRow,
   replayVerdict,
-  REVOKED_COLUMN,
   SUBJECT_COLUMNS,
   type SubjectRow,
   subjectVerdict,
 } from "../dialect.ts";
 import { EXCHANGE_COLUMNS, exchangeRow } from "../exchange-row.ts";
+import type { OpaqueTokensTable } from "../schema.ts";
 import type { SqliteDatabase } from "./sqlite-driver.ts";
 import { sqliteProvisioner } from "./sqlite-provisioner.ts";
 
 export interface SqliteExchanges {
   findPartnerVersion(clientId: string): number | undefined;
   findSubject(clientId: string, userId: string): SubjectRow | undefined;
-  findOpaqueToken(hash: Uint8Array): OpaqueRow | undefined;
+  findOpaqueToken(hash: Uint8Array): OpaqueTokensTable | undefined;
   isTokenRevoked(tokenId: string): boolean;
   commitExchanges(jobs: readonly ExchangeJob[]): ExchangeVerdict[];
 }
@@ -41,7 +40,7 @@ function prepareStatements(database: SqliteDatabase) {
       "INSERT INTO spent_tokens (partner_id, spend_key, expires_at) VALUES (?, ?, ?) ON CONFLICT (partner_id, spend_key) DO NOTHING",
     ),
     keep: database.prepare(`INSERT INTO opaque_tokens (${OPAQUE_COLUMNS.join(", ")}) VALUES (${OPAQUE_COLUMNS.map(() => "?").join(", ")})`),
-    opaque: database.prepare(`SELECT t.*, ${REVOKED_COLUMN} FROM opaque_tokens t WHERE t.token_hash = ?`),
+    opaque: database.prepare("SELECT * FROM opaque_tokens WHERE token_hash = ?"),
     revoked: database.prepare("SELECT 1 FROM revocations WHERE subject_id = ? AND kind = 'token' AND kid = ''"),
     record: database.prepare(
       `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")}) VALUES (${EXCHANGE_COLUMNS.map(() => "?").join(", ")})`,
@@ -98,7 +97,7 @@ export function sqliteExchanges(database: SqliteDatabase): SqliteExchanges {
   return {
     findPartnerVersion,
     findSubject: (clientId, userId) => findUser("user_id", clientId, userId),
-    findOpaqueToken: (hash) => statements.opaque.get(hash) as OpaqueRow | undefined,
+    findOpaqueToken: (hash) => statements.opaque.get(hash) as OpaqueTokensTable | undefined,
     isTokenRevoked: (tokenId) => statements.revoked.get(tokenId) !== undefined,
     commitExchanges(jobs) {
       statements.begin.run();

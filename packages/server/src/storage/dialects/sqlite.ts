@@ -3,6 +3,7 @@ import { StoreUnavailable } from "@cambist/protocol";
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import { GroupCommit } from "../group-commit.ts";
+import { PerTurn } from "../per-turn.ts";
 import type { Schema } from "../schema.ts";
 import {
   isSqliteBusy,
@@ -37,6 +38,7 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     return turnstile.pass(() => patiently(work, deadline));
   }
   const lazyHot = lazy(() => sqliteExchanges(hot));
+  const versions = new PerTurn<number | undefined>();
   const group = new GroupCommit<Write, Outcome>((works) => inTurn(() => writeTogether(writing, works)), WRITES_MAX);
 
   return {
@@ -44,10 +46,12 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     read: (query) => asUnavailable(() => query(reading)),
     async write<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> {
       const outcome = await group.submit(work);
+      versions.forget();
       if (outcome.ok) return outcome.value as T;
       throw outcome.thrown;
     },
-    findPartnerVersion: (clientId) => asUnavailable(() => Promise.resolve(lazyHot().findPartnerVersion(clientId))),
+    findPartnerVersion: (clientId) =>
+      versions.get(clientId, () => asUnavailable(() => Promise.resolve(lazyHot().findPartnerVersion(clientId)))),
     findSubject: (clientId, userId) => asUnavailable(() => Promise.resolve(lazyHot().findSubject(clientId, userId))),
     findOpaqueToken: (hash) => asUnavailable(() => Promise.resolve(lazyHot().findOpaqueToken(hash))),
     isTokenRevoked: (tokenId) => asUnavailable(() => Promise.resolve(lazyHot().isTokenRevoked(tokenId))),

@@ -1,9 +1,9 @@
-import { ACCESS_TOKEN_LIFETIME_SECONDS_MAX } from "@cambist/protocol";
+import { ACCESS_TOKEN_LIFETIME_SECONDS_MAX, type OpaqueToken } from "@cambist/protocol";
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { EntityKind } from "../account-store.ts";
-import type { Dialect, OpaqueRow } from "../dialect.ts";
+import type { Dialect } from "../dialect.ts";
 import { purgeExpired } from "../purge.ts";
-import type { RevocationsTable, Schema } from "../schema.ts";
+import type { OpaqueTokensTable, RevocationsTable, Schema } from "../schema.ts";
 import type { Revocation, RevocationPosition, RevocationTarget, TokenStore } from "../token-store.ts";
 import { TABLES } from "./entities.ts";
 
@@ -15,7 +15,7 @@ export function tokenStore(dialect: Dialect): TokenStore {
     async findOpaque(hashes) {
       for (const hash of hashes) {
         const row = await dialect.findOpaqueToken(hash);
-        if (row !== undefined) return { token: toOpaqueToken(row), revoked: Boolean(row.revoked) };
+        if (row !== undefined) return toOpaqueToken(row);
       }
       return undefined;
     },
@@ -29,7 +29,7 @@ export function tokenStore(dialect: Dialect): TokenStore {
   };
 }
 
-function toOpaqueToken(row: OpaqueRow) {
+function toOpaqueToken(row: OpaqueTokensTable): OpaqueToken {
   return {
     hash: row.token_hash,
     pepperId: row.pepper_id,
