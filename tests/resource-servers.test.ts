@@ -161,7 +161,7 @@ describe.each(DIALECTS)("an API of the operator's own on %s", (dialect) => {
       expect(await forUser(user, form())).toMatchObject({ status: 400, json: { error } });
     });
 
-    test("is refused to a partner that is not allowed the scope; one that is out lives on when the scope is taken away", async () => {
+    test("is refused to a partner that is not allowed the scope; one that is out opens nothing more when the scope is taken away", async () => {
       const own = await createPartner({ allowed_scopes: ["thread", "account-management"] });
       const who = await createTestUser(own);
       expect(await forUser(who, { scope: files.scopes[0] }, own)).toMatchObject({ status: 400, json: { error: "invalid_scope" } });
@@ -170,6 +170,8 @@ describe.each(DIALECTS)("an API of the operator's own on %s", (dialect) => {
       await allow(["thread", files.scopes[0]]);
       const token = await granted(exchange(own, subjectToken(own, { sub: who.userId }), { at: second, form: { scope: files.scopes[0] } }));
       await allow(["thread"]);
+      expect(await isActive(token, second)).toBe(false);
+      await allow(["thread", files.scopes[0]]);
       expect(await isActive(token, second)).toBe(true);
     });
   });

@@ -1,7 +1,15 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
-import { bearerChallenge, admin, exchange, type Reply, startTestServer, subjectToken, type TestServer } from "../../packages/server/src/testing/server.ts";
+import {
+  bearerChallenge,
+  admin,
+  exchange,
+  type Reply,
+  startTestServer,
+  subjectToken,
+  type TestServer,
+} from "../../packages/server/src/testing/server.ts";
 import {
   ask,
   type Asked,
@@ -273,9 +281,7 @@ describe.each(DIALECTS)("accounts as the contract has them on %s", (dialect) => 
       for (const operation of operations()) {
         const reply: Reply = await ask(server, { token }, operation);
         expectProblem(reply, 403);
-        expect(reply.headers.get("www-authenticate")).toBe(
-          bearerChallenge(', error="insufficient_scope", scope="account-management"'),
-        );
+        expect(reply.headers.get("www-authenticate")).toBe(bearerChallenge(', error="insufficient_scope", scope="account-management"'));
       }
       expect(await rowsOf(server, tenant)).toEqual(before);
     }

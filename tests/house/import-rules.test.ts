@@ -35,7 +35,16 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
     forbids: (name, path) => {
       if (!isOurs(name)) return false;
       const own = path.slice(0, path.indexOf("/", S.length) + 1);
-      const below = [own, `${S}http/`, `${S}keys/`, `${S}telemetry/`, `${S}ids.ts`, `${S}storage/store.ts`, `${S}storage/account-store.ts`, `${S}storage/token-store.ts`];
+      const below = [
+        own,
+        `${S}http/`,
+        `${S}keys/`,
+        `${S}telemetry/`,
+        `${S}ids.ts`,
+        `${S}storage/store.ts`,
+        `${S}storage/account-store.ts`,
+        `${S}storage/token-store.ts`,
+      ];
       return !within(name, ...below);
     },
   },
@@ -43,7 +52,9 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
     name: "of storage, only its two interfaces are known outside deps.ts, cli and storage",
     why: "everything above the store is the same code on every database",
     binds: (path) => !within(path, `${S}storage/`, `${S}cli/`) && path !== `${S}deps.ts`,
-    forbids: (name) => within(name, `${S}storage/`) && ![`${S}storage/store.ts`, `${S}storage/account-store.ts`, `${S}storage/token-store.ts`].includes(name),
+    forbids: (name) =>
+      within(name, `${S}storage/`) &&
+      ![`${S}storage/store.ts`, `${S}storage/account-store.ts`, `${S}storage/token-store.ts`].includes(name),
   },
   {
     name: "storage imports itself, Kysely, the drivers and the protocol",
@@ -66,7 +77,16 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
     why: "nothing below calls up",
     binds: (path) => within(path, `${S}http/`),
     forbids: (name) =>
-      isOurs(name) && !within(name, `${S}http/`, `${S}telemetry/`, `${S}ids.ts`, `${S}storage/store.ts`, `${S}storage/account-store.ts`, `${S}storage/token-store.ts`),
+      isOurs(name) &&
+      !within(
+        name,
+        `${S}http/`,
+        `${S}telemetry/`,
+        `${S}ids.ts`,
+        `${S}storage/store.ts`,
+        `${S}storage/account-store.ts`,
+        `${S}storage/token-store.ts`,
+      ),
   },
   {
     name: "the web framework only in http/router.ts",

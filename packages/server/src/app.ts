@@ -86,9 +86,9 @@ export function routerPorts({ config, resource, liveTokens, quotas, log, metrics
   return { authenticate, clientAddress: forwarded, log, metrics, basePath, issuer: config.publicUrl, overload };
 }
 
-export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, resource, nowMs, log }: Deps): AdminDeps {
+export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, nowMs, log }: Deps): AdminDeps {
   const issuer = config.publicUrl;
-  return { ...store, masterKeys, keyring, outbound, partnerKeys, issuer, resource, nowMs, log };
+  return { ...store, masterKeys, keyring, outbound, partnerKeys, issuer, resource, onScopesChanged: () => scopes.forget(), nowMs, log };
 }
 
 /** A request that waits for a partner's keys, or for the second after a cut-off, is no load: it must not keep others out. */
@@ -110,7 +110,7 @@ function allRoutes(deps: Deps, isStopping: () => boolean): Route[] {
     ...tokenRoutes({ ports: ports.token, log, metrics }),
     ...v1AuthTokenRoutes({ ports: ports.token, log, metrics }),
     ...tokenStatusRoutes({ ...ports, issuer, log }),
-    ...revocationFeedRoutes({ caller: ports.introspection, tokens: store.tokens, issuer, nowMs }),
+    ...revocationFeedRoutes({ caller: ports.introspection, tokens: store.tokens, issuer, log, nowMs }),
     ...wellKnownRoutes({ issuer, resource, scopes, keyring }),
     ...organizationRoutes(accounts),
     ...workspaceRoutes(accounts),

@@ -57,18 +57,23 @@ export async function openDeps(config: Config, testOverrides?: DepsOverrides): P
     const partnerKeys = new PartnerKeys({ store: store.partnerJwks, outbound, nowMs, events: jwksEvents(log, metrics) });
     const resource = `${config.publicUrl}/v2`;
     const scopes = new ScopeCatalog({ store: store.resourceServers, resource, nowMs });
+    const overload = overrides.overload ?? new Overload({ sheds: false });
     const live = liveTokens({
       issuer: config.publicUrl,
       partners: store.partners,
       accounts: store.accounts,
       tokens: store.tokens,
       hashesOf: (token) => masterKeys.hashesOf(token),
-      keys: keyring,
+      keys: {
+        findKey: (kid) => keyring.findKey(kid),
+        generation: () => keyring.generation(),
+        refreshForKid: (kid) => overload.aside(keyring.refreshForKid(kid)), // whoever forges kids must not keep others out
+      },
       nowMs,
       restoredAtSeconds: store.restoredAtSeconds,
     });
     const built = { config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, liveTokens: live, log, metrics, nowMs };
-    return { ...built, ...limits(built, overrides), overload: overrides.overload ?? new Overload({ sheds: false }) };
+    return { ...built, ...limits(built, overrides), overload };
   } catch (thrown) {
     await store.close();
     throw thrown;

@@ -26,6 +26,8 @@ export interface AdminDeps {
   readonly issuer: string;
   /** The resource identifier of our own API. */
   readonly resource: string;
+  /** To be called after a change of what scopes there are, or of which API one opens. */
+  readonly onScopesChanged: () => void;
   readonly nowMs: () => number;
   readonly log: Log;
 }
@@ -93,7 +95,7 @@ export async function updatePartner(clientId: string, fields: z.output<typeof up
   }
   const change = await toChange(fields, deps);
   await requireProvisionable(clientId, change, deps);
-  const partner = await deps.partners.update(clientId, change, deps.nowMs());
+  const partner = await deps.partners.update(clientId, change, deps.nowMs);
   if (partner === "absent") throw partnerAbsent();
   if (partner === "scope_unknown") throw await scopeUnknown(fields.allowed_scopes ?? [], deps);
   if (typeof partner === "string") throw alreadyTaken(partner);

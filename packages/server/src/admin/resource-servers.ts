@@ -97,6 +97,7 @@ function itemRoutes(deps: AdminDeps): Route[] {
         const updated = await resourceServers.update(id, change, nowMs());
         if (updated === "absent") throw resourceServerAbsent();
         if (updated === "audience_taken") throw audienceTaken();
+        deps.onScopesChanged();
         log.info("resource server updated", { resource_server_id: id, fields: Object.keys(change).join(" "), audience: updated.audience });
         return shown(id);
       },

@@ -1,4 +1,4 @@
-import { KID_CHARACTERS_MAX } from "@cambist/protocol";
+import { KID_CHARACTERS_MAX, redact } from "@cambist/protocol";
 import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route, type RouteDocs } from "../http/route.ts";
@@ -27,6 +27,7 @@ const body = z
       .min(1, "is empty")
       .max(KID_CHARACTERS_MAX, `is over ${KID_CHARACTERS_MAX} characters`)
       .regex(/^\P{Cc}*$/u, "has a control character")
+      .refine((kid) => redact(kid) === kid, "is not the name of a key: it holds a secret or a token")
       .optional()
       .describe("With `client_id`: only those that this key of the partner brought about."),
   })

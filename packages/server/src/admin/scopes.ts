@@ -126,7 +126,7 @@ export function scopeRoutes(deps: AdminDeps): Route[] {
   ];
 }
 
-function removeRoute({ resourceServers, log }: AdminDeps): Route {
+function removeRoute({ resourceServers, onScopesChanged, log }: AdminDeps): Route {
   return defineRoute({
     operationId: "removeScope",
     method: "DELETE",
@@ -140,6 +140,7 @@ function removeRoute({ resourceServers, log }: AdminDeps): Route {
       if (removed === "built_in") throw new Problem(409, "This scope is built in, and stays.");
       if (removed === "in_use")
         throw new Problem(409, "The scope is allowed to a partner; take it out of the partner's allowed_scopes first.");
+      onScopesChanged();
       log.info("scope removed", { scope: name });
       return { status: 200, body: { success: true } };
     },
@@ -156,6 +157,7 @@ async function createScope(body: z.output<typeof createBody>, deps: AdminDeps): 
     const message = "there is no such resource server";
     throw new Problem(422, `resource_server_id: ${message}`, { fields: [{ field: "resource_server_id", message }] });
   }
+  deps.onScopesChanged();
   deps.log.info("scope created", { scope: name, principal, resource_server_id: resourceServerId });
   return findScope(name, deps);
 }

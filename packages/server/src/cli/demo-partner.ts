@@ -37,7 +37,7 @@ export async function ensureDemoPartner(deps: Deps): Promise<DemoPartner> {
   const stored = known && (await store.partners.find(known.clientId));
   if (!known || !stored || masterKeys.findSecret(known.clientSecret, stored.secrets) < 0) return makeDemoPartner(deps);
   if (known.audience === config.publicUrl && stored.audience === config.publicUrl) return known;
-  await store.partners.update(known.clientId, { audience: config.publicUrl }, nowMs());
+  await store.partners.update(known.clientId, { audience: config.publicUrl }, nowMs);
   return writeDemoPartner(config.dataDir, { ...known, audience: config.publicUrl });
 }
 

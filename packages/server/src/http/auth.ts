@@ -28,9 +28,8 @@ export function authenticator(ports: AuthPorts): Authenticate {
       case "oauth_client":
         return { kind: auth.kind };
       case "operator": {
-        const realm: Challenge = (parameters = "") => `Bearer realm="cambist"${parameters}`; // no token of this server opens it
-        if (timingSafeEqual(sha256(bearerToken(request.authorization, realm)), operatorDigest)) return { kind: "operator" };
-        throw invalidToken("This is not an operator token.", realm);
+        if (timingSafeEqual(sha256(bearerToken(request.authorization, operatorChallenge)), operatorDigest)) return { kind: "operator" };
+        throw invalidToken("This is not an operator token.", operatorChallenge);
       }
       case "service_account":
       case "user":
@@ -41,6 +40,9 @@ export function authenticator(ports: AuthPorts): Authenticate {
 
 /** The value of `WWW-Authenticate`, with these parameters behind the realm. */
 type Challenge = (parameters?: string) => string;
+
+/** Without a word of where to get one: no token of this server opens it. */
+const operatorChallenge: Challenge = (parameters = "") => `Bearer realm="cambist"${parameters}`;
 
 /** An access token that works, for our own API, for the kind of principal and the scope that the route asks for. */
 async function authenticateAccessToken(

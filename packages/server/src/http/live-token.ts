@@ -107,14 +107,14 @@ function tokenReader({ issuer, tokens, hashesOf, keys }: LiveTokenPorts): (text:
 
   return async (text) => {
     if (generation !== keys.generation()) known.clear(); // a key is gone, and what it signed with it
-    generation = keys.generation();
+    const began = keys.generation();
+    generation = began;
     const remembered = known.get(text);
     if (remembered !== undefined) return remembered;
     const token = await (OPAQUE_TOKEN_FORM.test(text) ? find(text) : verify(text));
     if (token === undefined) return undefined;
     if (known.size >= READ_MAX) known.delete(known.keys().next().value as string);
-    // not where a key went while this was read
-    if (generation === keys.generation()) known.set(text, token);
+    if (began === keys.generation()) known.set(text, token); // not where a key went while this was read
     return token;
   };
 }

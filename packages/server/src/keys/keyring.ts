@@ -17,8 +17,8 @@ export interface Keyring {
   /** Another number whenever a key is gone: what was verified by it before must be verified again. */
   generation(): number;
   /**
-   * Reads the keys again for a kid that is not known, once in a second for all that ask: who comes too soon after the last time waits.
-   * Gives whether it is known then. @throws StoreUnavailable
+   * Reads the keys again for a kid that is not known, once in a second for all that ask: who comes too soon after the last time waits, unless
+   * too many do. Gives whether it is known then. @throws StoreUnavailable
    */
   refreshForKid(kid: string): Promise<boolean>;
   /** Has the published next key take over as soon as it has been published for a day. Gives all keys, and when, milliseconds. */
@@ -54,6 +54,8 @@ export interface KeyringOptions {
 
 const READ_EVERY_MS = 1_000;
 const READ_FOR_KID_EVERY_MS = 1_000;
+/** Who forges kids is not given more than these to hold. */
+const WAITING_FOR_KIDS_MAX = 64;
 /** Of a kid of ours (RFC 7638, SHA-256): no other one is worth a read. */
 const KID_FORM = /^[A-Za-z0-9_-]{43}$/;
 
@@ -104,6 +106,7 @@ class StoredKeyring implements Keyring {
   /** The read that all unknown kids are waiting for, which has not begun yet. */
   private readForKids: Promise<void> | undefined;
   private readForKidAtMs = Number.NEGATIVE_INFINITY;
+  private waitingForKids = 0;
 
   constructor(options: KeyringOptions, keys: readonly ListedSigningKey[]) {
     this.options = options;
@@ -138,7 +141,14 @@ class StoredKeyring implements Keyring {
   }
 
   async refreshForKid(kid: string): Promise<boolean> {
-    if (this.findKey(kid) === undefined && KID_FORM.test(kid)) await (this.readForKids ??= this.readForKid());
+    if (this.findKey(kid) !== undefined) return true;
+    if (!KID_FORM.test(kid) || this.waitingForKids >= WAITING_FOR_KIDS_MAX) return false;
+    this.waitingForKids++;
+    try {
+      await (this.readForKids ??= this.readForKid());
+    } finally {
+      this.waitingForKids--;
+    }
     return this.findKey(kid) !== undefined;
   }
 

@@ -9,8 +9,9 @@ import type {
   TokenCallerPorts,
   TokenEndpointPorts,
   TooManyWrong,
+  WorkingToken,
 } from "@cambist/protocol";
-import type { LiveTokens } from "../http/live-token.ts";
+import type { LiveToken, LiveTokens } from "../http/live-token.ts";
 import type { Quotas } from "../http/quotas.ts";
 import type { WrongSecrets } from "../http/wrong-secrets.ts";
 import { isClientId, isResourceServerId, newOpaqueToken, newTokenId, shownClientId } from "../ids.ts";
@@ -65,7 +66,7 @@ export function oauthPorts(sources: PortSources): OAuthPorts {
       ...caller,
       async findWorkingToken(token) {
         const live = await liveTokens.findLive(token);
-        return "dead" in live ? undefined : live;
+        return "dead" in live ? undefined : withinAllowed(live);
       },
       findEntitlements: (clientId, userId) => findEntitlements(store.accounts, clientId, userId),
     },
@@ -77,6 +78,15 @@ export function oauthPorts(sources: PortSources): OAuthPorts {
       },
     },
   };
+}
+
+/** A scope that the partner may no longer have opens nothing, and a token of no other scope neither. */
+function withinAllowed(live: LiveToken): WorkingToken | undefined {
+  const { token, partner, user } = live;
+  const granted = token.scope.split(" ");
+  const scope = granted.filter((name) => partner.allowedScopes.includes(name));
+  if (scope.length === granted.length) return live;
+  return scope.length === 0 ? undefined : { token: { ...token, scope: scope.join(" ") }, user };
 }
 
 function clientPorts({ issuer, store, partnerKeys, masterKeys, quotas, wrongSecrets }: PortSources): ClientPorts {
@@ -129,6 +139,7 @@ function checkSecret(partner: Partner | undefined, secret: string, masterKeys: M
 
 function callerPorts(client: ClientPorts, { store, masterKeys, wrongSecrets, nowMs }: PortSources): TokenCallerPorts {
   const rehash = secretRehash(store.resourceServers, masterKeys);
+  const notedAtMs = new Map<string, number>();
   return {
     ...client,
     nowMs,
@@ -143,7 +154,11 @@ function callerPorts(client: ClientPorts, { store, masterKeys, wrongSecrets, now
         return undefined;
       }
       rehash({ clientId: resourceServerId, secret: kept, presented: secret });
-      if (nowMs() - (kept.lastUsedAtMs ?? 0) > SECRET_USE_MS) await store.resourceServers.noteUse(resourceServerId, kept.secretId, nowMs());
+      if (nowMs() - Math.max(kept.lastUsedAtMs ?? 0, notedAtMs.get(kept.secretId) ?? 0) > SECRET_USE_MS) {
+        notedAtMs.set(kept.secretId, nowMs());
+        // behind the request's back: a store that can only be read must not keep an API from asking
+        store.resourceServers.noteUse(resourceServerId, kept.secretId, nowMs()).catch(() => undefined);
+      }
       return { kind: "resource_server", resourceServerId, audience: api.audience };
     },
   };

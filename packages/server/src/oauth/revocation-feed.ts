@@ -1,13 +1,15 @@
 import { authenticateCaller, type TokenCallerPorts } from "@cambist/protocol";
 import { z } from "zod";
 import { defineRoute, type Route, type RouteDocs } from "../http/route.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { Revocation, RevocationPosition, TokenStore } from "../storage/token-store.ts";
-import { CLIENT_NOT_AUTHENTICATED, oauthError, refusalAnswer, TURNED_AWAY } from "./refusal-answer.ts";
+import { CLIENT_NOT_AUTHENTICATED, noteRefusal, oauthError, refusalAnswer, TURNED_AWAY } from "./refusal-answer.ts";
 
 export interface RevocationFeedDeps {
   readonly caller: TokenCallerPorts;
   readonly tokens: Pick<TokenStore, "listRevocations">;
   readonly issuer: string;
+  readonly log: Log;
   readonly nowMs: () => number;
 }
 
@@ -21,15 +23,24 @@ const text = z
   .string()
   .max(1_000)
   .regex(/^\P{Cc}*$/u);
-const position = z.tuple([z.int(), text, z.enum(KINDS), text]);
+const position = z.tuple([z.int(), text, z.enum(KINDS), text, z.int().nullable()]);
+
+interface Cursor {
+  readonly position: RevocationPosition;
+  /** When the first of these pages was read: at the end of the list it is read again from before then. null: the next page is the first. */
+  readonly beganMs: number | null;
+}
 
 const query = z.strictObject({
   cursor: z
     .string()
     .max(2_000)
-    .transform((cursor, context): RevocationPosition => {
+    .transform((cursor, context): Cursor => {
       const parsed = position.safeParse(parseCursor(cursor));
-      if (parsed.success) return { revokedAtMs: parsed.data[0], subjectId: parsed.data[1], kind: parsed.data[2], kid: parsed.data[3] };
+      if (parsed.success) {
+        const [revokedAtMs, subjectId, kind, kid, beganMs] = parsed.data;
+        return { position: { revokedAtMs, subjectId, kind, kid }, beganMs };
+      }
       context.addIssue({ code: "custom", message: "is none of ours; leave it out to begin anew" });
       return z.NEVER;
     })
@@ -44,8 +55,8 @@ function parseCursor(cursor: string): unknown {
   }
 }
 
-function toCursor({ revokedAtMs, subjectId, kind, kid }: RevocationPosition): string {
-  return Buffer.from(JSON.stringify([revokedAtMs, subjectId, kind, kid])).toString("base64url");
+function toCursor({ position: { revokedAtMs, subjectId, kind, kid }, beganMs }: Cursor): string {
+  return Buffer.from(JSON.stringify([revokedAtMs, subjectId, kind, kid, beganMs])).toString("base64url");
 }
 
 const feedBody = z.strictObject({
@@ -86,7 +97,7 @@ const DOCS: RouteDocs = {
 };
 
 /** The revocation feed (contract §4): read with the client's own credentials by HTTP Basic (RFC 6749 §2.3.1). */
-export function revocationFeedRoutes({ caller, tokens, issuer, nowMs }: RevocationFeedDeps): Route[] {
+export function revocationFeedRoutes({ caller, tokens, issuer, log, nowMs }: RevocationFeedDeps): Route[] {
   return [
     defineRoute({
       operationId: "listRevocations",
@@ -97,13 +108,19 @@ export function revocationFeedRoutes({ caller, tokens, issuer, nowMs }: Revocati
       query,
       async handle({ query: { cursor }, raw }) {
         const asking = await authenticateCaller(raw, NO_FORM, caller);
-        if (!asking.ok) return refusalAnswer(asking.fault, raw, issuer);
-        const beganMs = nowMs();
+        if (!asking.ok) {
+          noteRefusal(log, "token request refused", asking.fault, { raw });
+          return refusalAnswer(asking.fault, raw, issuer);
+        }
+        const beganMs = cursor?.beganMs ?? nowMs();
         const partnerId = asking.value.kind === "partner" ? asking.value.client.clientId : undefined;
-        const lines = await tokens.listRevocations(partnerId, cursor, PAGE);
+        const lines = await tokens.listRevocations(partnerId, cursor?.position, PAGE);
         const last = lines.at(-1);
         const hasMore = lines.length === PAGE;
-        const next = hasMore && last !== undefined ? last : { ...START, revokedAtMs: beganMs - OVERLAP_MS };
+        const next: Cursor =
+          hasMore && last !== undefined
+            ? { position: last, beganMs }
+            : { position: { ...START, revokedAtMs: beganMs - OVERLAP_MS }, beganMs: null };
         return { status: 200, body: { revocations: lines.map(toLine), next_cursor: toCursor(next), has_more: hasMore } };
       },
     }),

@@ -1,7 +1,7 @@
 import { BUILT_IN_SCOPES, type ScopeDefinition, StoreUnavailable } from "@cambist/protocol";
 import type { ResourceServerStore } from "../storage/token-store.ts";
 
-/** What the operator changes is seen after this, on every node; a scope that a partner is newly allowed, at once. */
+/** What the operator changes is seen after this on other nodes, on this one at once; a scope that a partner is newly allowed, at once. */
 const FRESH_MS = 5_000;
 
 export interface ScopeCatalogPorts {
@@ -16,6 +16,7 @@ export class ScopeCatalog {
   private readonly ports: ScopeCatalogPorts;
   private scopes: readonly ScopeDefinition[];
   private readAtMs = Number.NEGATIVE_INFINITY;
+  private reading: Promise<readonly ScopeDefinition[]> | undefined;
 
   constructor(ports: ScopeCatalogPorts) {
     this.ports = ports;
@@ -38,12 +39,31 @@ export class ScopeCatalog {
     }
   }
 
-  private async read(): Promise<readonly ScopeDefinition[]> {
+  /** After a change by this node: what was read before, or is being read, counts no more. */
+  forget(): void {
+    this.readAtMs = Number.NEGATIVE_INFINITY;
+    this.reading = undefined;
+  }
+
+  /** One at a time, for all that ask. */
+  private read(): Promise<readonly ScopeDefinition[]> {
+    if (this.reading !== undefined) return this.reading;
+    const reading: Promise<readonly ScopeDefinition[]> = this.readStored(() => this.reading === reading).finally(() => {
+      if (this.reading === reading) this.reading = undefined;
+    });
+    this.reading = reading;
+    return reading;
+  }
+
+  private async readStored(isLatest: () => boolean): Promise<readonly ScopeDefinition[]> {
     const { store, resource, nowMs } = this.ports;
     const readAtMs = nowMs();
     const stored = await store.listScopes();
-    this.scopes = stored.map(({ name, principal, audience }) => ({ name, principal, audience: audience ?? resource }));
-    this.readAtMs = readAtMs;
-    return this.scopes;
+    const scopes = stored.map(({ name, principal, audience }) => ({ name, principal, audience: audience ?? resource }));
+    if (isLatest()) {
+      this.scopes = scopes;
+      this.readAtMs = readAtMs;
+    }
+    return scopes;
   }
 }

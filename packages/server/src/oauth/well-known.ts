@@ -122,7 +122,8 @@ function metadataDocs(summary: string, description: string, body: z.ZodType): Ro
   return { summary, description, tag: "discovery", answers: { 200: { description: "The metadata.", body } } };
 }
 
-function documentRoutes({ operationId, paths, docs, read }: Document): Route[] {
+function documentRoutes(document: Document): Route[] {
+  const { operationId, paths, docs } = document;
   return [...new Set(paths)].map((path, index) =>
     defineRoute({
       operationId: index === 0 ? operationId : `${operationId}UnderPath`,
@@ -130,7 +131,7 @@ function documentRoutes({ operationId, paths, docs, read }: Document): Route[] {
       path,
       auth: { kind: "public" },
       docs,
-      handle: async () => ({ status: 200, headers: PUBLIC, body: await read() }),
+      handle: async () => ({ status: 200, headers: PUBLIC, body: await document.read() }),
     }),
   );
 }

@@ -176,11 +176,7 @@ function forgetAnswersOfErased(files: StoreFiles): void {
  * key or partner in common was begun anew, and its list says nothing about these.
  */
 function withdrawSigningKeys(files: StoreFiles, report: Draft): void {
-  const related = files.rows(
-    `SELECT 1 FROM restored.signing_keys WHERE kid IN (SELECT kid FROM replaced.signing_keys)
-      UNION SELECT 1 FROM restored.partners WHERE client_id IN (SELECT client_id FROM replaced.partners)`,
-  );
-  if (related.length === 0) return;
+  if (!isRelated(files)) return;
   const removed = files.rows("DELETE FROM restored.signing_keys WHERE kid NOT IN (SELECT kid FROM replaced.signing_keys) RETURNING kid");
   report.signingKeysRemoved = removed.length;
   files.exec("UPDATE restored.signing_keys SET state = 'retired'"); // all at once: one current key for an algorithm, whatever the order
@@ -204,13 +200,22 @@ function keepRevocations(files: StoreFiles): void {
   files.exec(`INSERT OR REPLACE INTO restored.revocations (${columns}) SELECT ${columns} FROM replaced.revocations`);
 }
 
-/** Of APIs that the replaced store knows: of the others it can say nothing. */
+/** An API that the replaced store does not know has been removed, unless that store was begun anew. */
 function removeResourceServerSecrets(files: StoreFiles, report: Draft): void {
-  if (!hasColumn(files, "resource_server_secrets", "secret_id")) return;
+  if (!hasColumn(files, "resource_server_secrets", "secret_id") || !isRelated(files)) return;
   report.secretsRemoved += files.rows(
-    `DELETE FROM restored.resource_server_secrets WHERE resource_server_id IN (SELECT resource_server_id FROM replaced.resource_servers)
-      AND (resource_server_id, secret_id) NOT IN (SELECT resource_server_id, secret_id FROM replaced.resource_server_secrets) RETURNING secret_id`,
+    `DELETE FROM restored.resource_server_secrets WHERE (resource_server_id, secret_id) NOT IN
+      (SELECT resource_server_id, secret_id FROM replaced.resource_server_secrets) RETURNING secret_id`,
   ).length;
+}
+
+/** Whether both have a key of ours or a partner in common: a store that was begun anew says nothing of what it does not have. */
+function isRelated(files: StoreFiles): boolean {
+  const common = files.rows(
+    `SELECT 1 FROM restored.signing_keys WHERE kid IN (SELECT kid FROM replaced.signing_keys)
+      UNION SELECT 1 FROM restored.partners WHERE client_id IN (SELECT client_id FROM replaced.partners)`,
+  );
+  return common.length > 0;
 }
 
 /** The replaced store may be of an earlier version: of its tables, only what the first migration made is there for sure. */

@@ -49,8 +49,8 @@ function detailText(_name: string, value: unknown): unknown {
 }
 
 const TEXT_CHARACTERS_MAX = 1000;
-/** A UUID is; ids and jtis mostly are, and need no second look. */
-const SHORTER_THAN_A_SECRET = 40;
+/** Ids and jtis mostly are, and need no second look: the shortest secret is an opaque token. */
+const SHORTER_THAN_A_SECRET = 34;
 
 /** PostgreSQL has no NUL in text, and a value from outside is as long as its sender likes. */
 function storable(text: string | undefined): string | null {

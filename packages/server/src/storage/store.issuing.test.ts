@@ -54,7 +54,7 @@ describe.each(DIALECTS)("issuing and keys in the store on %s", (dialect) => {
 
     test("a partner that changed since it was read is not issued for, and nothing is spent or recorded", async () => {
       const partner = await opened.createPartner();
-      await opened.nodes[1].partners.update(partner.clientId, { status: "disabled" }, NOW);
+      await opened.nodes[1].partners.update(partner.clientId, { status: "disabled" }, () => NOW);
       const key = randomBytes(16);
       expect(await store.exchanges.issue(issueRequest(partner, SERVICE_ACCOUNT, key))).toEqual({ code: "client_changed" });
       expect(await opened.database.query("SELECT 1 FROM spent_tokens WHERE partner_id = $1", [partner.clientId])).toEqual([]);

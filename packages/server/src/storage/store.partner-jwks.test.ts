@@ -42,7 +42,7 @@ describe.each(DIALECTS)("keys behind a URL in the store on %s", (dialect) => {
     const first = await withUrl();
     expect(await store.partners.create(newPartner({ jwks: null, jwksUri: first.jwksUri }), NOW)).toBe("jwks_uri_taken");
     const second = await withUrl();
-    expect(await store.partners.update(second.clientId, { jwksUri: first.jwksUri }, NOW)).toBe("jwks_uri_taken");
+    expect(await store.partners.update(second.clientId, { jwksUri: first.jwksUri }, () => NOW)).toBe("jwks_uri_taken");
     expect(await store.partners.find(second.clientId)).toMatchObject({ jwksUri: second.jwksUri, version: 1 });
     const raced = newUrl();
     const created = await opened.race((node) => node.partners.create(newPartner({ jwks: null, jwksUri: raced }), NOW));
@@ -89,7 +89,7 @@ describe.each(DIALECTS)("keys behind a URL in the store on %s", (dialect) => {
     const partner = await withUrl();
     await store.partnerJwks.update(partner.clientId, partner.jwksUri, () => fetched(key("a")));
     const moved = newUrl();
-    await store.partners.update(partner.clientId, { jwksUri: moved }, NOW);
+    await store.partners.update(partner.clientId, { jwksUri: moved }, () => NOW);
     expect(await store.partnerJwks.update(partner.clientId, partner.jwksUri, () => fetched(key("late")))).toBe("outdated");
     expect(await store.partnerJwks.find(partner.clientId, moved)).toBeUndefined();
     await store.partnerJwks.update(partner.clientId, moved, (before) => {

@@ -21,7 +21,7 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
       expect(found).toMatchObject({ name: "Ünïcode 漢字 🦊", status: "active", version: 1, createdAtMs: NOW, allowedScopes: ["thread"] });
       expect(found?.secrets).toHaveLength(1);
       expect(await store.partners.find(created.clientId)).toBe(found);
-      await store.partners.update(created.clientId, { name: "Other" }, NOW + 1);
+      await store.partners.update(created.clientId, { name: "Other" }, () => NOW + 1);
       expect(await store.partners.find(created.clientId)).toMatchObject({
         name: "Other",
         version: 2,
@@ -33,14 +33,14 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
 
     test("an absent partner is absent", async () => {
       expect(await store.partners.find(newClientId())).toBeUndefined();
-      expect(await store.partners.update(newClientId(), { name: "x" }, NOW)).toBe("absent");
+      expect(await store.partners.update(newClientId(), { name: "x" }, () => NOW)).toBe("absent");
     });
 
     test("an issuer belongs to one partner, on creation and on change", async () => {
       const first = await opened.createPartner({ issuer: "https://one.example" });
       expect(await store.partners.create(newPartner({ issuer: "https://one.example" }), NOW)).toBe("issuer_taken");
       const second = await opened.createPartner();
-      expect(await store.partners.update(second.clientId, { issuer: first.issuer }, NOW)).toBe("issuer_taken");
+      expect(await store.partners.update(second.clientId, { issuer: first.issuer }, () => NOW)).toBe("issuer_taken");
       expect(await store.partners.find(second.clientId)).toMatchObject({ issuer: second.issuer, version: 1 });
     });
 
@@ -49,7 +49,7 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
       expect(created.filter((partner) => partner !== "issuer_taken")).toHaveLength(1);
       const movers = await Promise.all(Array.from({ length: CALLERS }, () => opened.createPartner()));
       const moved = await opened.race((node, caller) =>
-        node.partners.update(movers.at(caller)?.clientId ?? "", { issuer: "https://moved.example" }, NOW),
+        node.partners.update(movers.at(caller)?.clientId ?? "", { issuer: "https://moved.example" }, () => NOW),
       );
       expect(moved.filter((partner) => partner !== "issuer_taken")).toHaveLength(1);
     });
@@ -57,7 +57,7 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
     test("of 16 callers that change different fields, no change is lost", async () => {
       const { clientId } = await opened.createPartner();
       await opened.race((node, caller) =>
-        node.partners.update(clientId, caller % 2 === 0 ? { name: `n${caller}` } : { clockSkewSeconds: caller }, NOW),
+        node.partners.update(clientId, caller % 2 === 0 ? { name: `n${caller}` } : { clockSkewSeconds: caller }, () => NOW),
       );
       const after = await store.partners.find(clientId);
       expect(after?.version).toBe(1 + CALLERS);

@@ -226,7 +226,7 @@ describe.each(DIALECTS)("revocations, resource servers and scopes in the store o
           if (caller % 4 === 0) return node.resourceServers.removeScope(scope);
           const outcome =
             caller % 4 === 1
-              ? await node.partners.update(clientId, { allowedScopes }, NOW)
+              ? await node.partners.update(clientId, { allowedScopes }, () => NOW)
               : await node.partners.create(newPartner({ allowedScopes }), NOW);
           if (typeof outcome === "string") return outcome;
           made.push(outcome.clientId);

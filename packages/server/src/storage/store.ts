@@ -87,7 +87,7 @@ export interface PartnerStore {
   /** The same object as long as the record does not change. */
   find(clientId: string): Promise<Partner | undefined>;
   list(page: { readonly after: string | undefined; readonly limit: number }): Promise<Page<Partner>>;
-  update(clientId: string, change: PartnerChange, nowMs: number): Promise<Partner | "absent" | PartnerRefused>;
+  update(clientId: string, change: PartnerChange, nowMs: () => number): Promise<Partner | "absent" | PartnerRefused>;
   listSecrets(clientId: string): Promise<readonly ListedSecret[]>;
   /** At most `countMax` live at once. */
   addSecret(clientId: string, secret: PartnerSecret, countMax: number): Promise<"added" | "absent" | "too_many">;
@@ -159,7 +159,7 @@ export interface ListedSigningKey extends StoredSigningKey {
 export interface KeySwitch {
   /** The kid of what was the current key when the switch was decided on: it happens once. */
   readonly from: string;
-  /** What becomes of it. `drop`: it goes at once, and what was retired before it with it. */
+  /** What becomes of it, and of the keys of other algorithms. `drop`: they go at once, and what was retired before with them. */
   readonly former: "drop" | { readonly dropAfterMs: number };
   readonly successor: StoredSigningKey;
 }

@@ -71,7 +71,10 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations, c
       );
       await orRefuse(deletion, violations.isForeignKeyViolation, refusal);
       await forgetAnswers(db, target.partnerId, [ownId]);
-      await recordEnd(db, { kind, partnerId: target.partnerId, id: ownId }, clock());
+      const nowMs = clock();
+      const ended = { kind, partnerId: target.partnerId, id: ownId };
+      await recordEnd(db, ended, nowMs);
+      cutOffs.push({ ...ended, seconds: Math.floor(nowMs / 1000), nowMs: clock });
       return ownId;
     },
   };

@@ -21,6 +21,17 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
     return true;
   }
 
+  async function touchSecret(clientId: string, { atMs, secretId = "" }: Readonly<ExchangeFacts>): Promise<void> {
+    await dialect.write((db) =>
+      db
+        .updateTable("partner_secrets")
+        .set({ last_used_at: atMs })
+        .where("partner_id", "=", clientId)
+        .where("secret_id", "=", secretId)
+        .execute(),
+    );
+  }
+
   return {
     async issue(request) {
       return (await group.submit({ kind: "issue", request, touchSecret: isTouchDue(request.facts) })) as IssueVerdict;
@@ -29,18 +40,10 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
       await group.submit({ kind: "refusal", facts, refusal, touchSecret: isTouchDue(facts) });
     },
     async noteCaller(clientId, { spend, facts }) {
-      const isUse = isTouchDue(facts);
-      if (spend === undefined && !isUse) return true;
+      // behind the request's back: a store that can only be read must not keep a client from asking
+      if (isTouchDue(facts)) touchSecret(clientId, facts).catch(() => undefined);
+      if (spend === undefined) return true;
       return dialect.write(async (db) => {
-        if (isUse) {
-          await db
-            .updateTable("partner_secrets")
-            .set({ last_used_at: facts.atMs })
-            .where("partner_id", "=", clientId)
-            .where("secret_id", "=", facts.secretId ?? "")
-            .execute();
-        }
-        if (spend === undefined) return true;
         const spent = await db
           .insertInto("spent_tokens")
           .values({ partner_id: clientId, spend_key: spend.key, expires_at: spend.expiresAtMs })

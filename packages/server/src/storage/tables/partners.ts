@@ -5,7 +5,7 @@ import type { PartnersTable, Schema } from "../schema.ts";
 import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
 import { partnerSecrets, secretRow } from "./partner-secrets.ts";
 import { holdAllowedScopes } from "./resource-servers.ts";
-import { recordEnd } from "./tokens.ts";
+import { recordEnd, revoke } from "./tokens.ts";
 
 const CACHED_PARTNERS_MAX = 10_000;
 
@@ -43,7 +43,14 @@ export function partnerStore(dialect: Dialect): PartnerStore {
       unlessTaken(async () => {
         for (;;) {
           const updated = await dialect.write((db) => updatePartner(db, clientId, change, nowMs));
-          if (updated !== "collided") return updated;
+          if (updated === "collided") continue;
+          if (typeof updated === "string") return updated;
+          // what was issued until the commit belongs to the time before, as with every other cut-off
+          if (updated.isEnded && nowMs() >= (updated.partner.cutOffs.seconds + 1) * 1000) {
+            await revoke(dialect, { kind: "partner", clientId }, nowMs);
+            return (await find(clientId)) ?? "absent";
+          }
+          return updated.partner;
         }
       }),
     ...partnerSecrets(dialect),
@@ -82,8 +89,8 @@ async function updatePartner(
   db: Transaction<Schema>,
   clientId: string,
   change: PartnerChange,
-  nowMs: number,
-): Promise<Partner | "absent" | "collided" | "scope_unknown"> {
+  nowMs: () => number,
+): Promise<{ readonly partner: Partner; readonly isEnded: boolean } | "absent" | "collided" | "scope_unknown"> {
   if (change.allowedScopes !== undefined && !(await holdAllowedScopes(db, change.allowedScopes))) return "scope_unknown";
   const before = await readPartner(db, clientId);
   if (before === undefined) return "absent";
@@ -99,7 +106,7 @@ async function updatePartner(
       jwks_uri: after.jwksUri,
       settings: JSON.stringify(settingsOf(after)),
       version: before.version + 1,
-      updated_at: nowMs,
+      updated_at: nowMs(),
     })
     .where("client_id", "=", clientId)
     .where("version", "=", before.version)
@@ -107,8 +114,9 @@ async function updatePartner(
     .execute();
   if (updated.length === 0) return "collided";
   // enabling does too: what was issued in the moment of disabling does not come back
-  if (after.status !== before.status) await recordEnd(db, { kind: "partner", id: clientId, partnerId: clientId }, nowMs);
-  return (await readPartner(db, clientId)) as Partner;
+  const isEnded = after.status !== before.status;
+  if (isEnded) await recordEnd(db, { kind: "partner", id: clientId, partnerId: clientId }, nowMs());
+  return { partner: (await readPartner(db, clientId)) as Partner, isEnded };
 }
 
 async function readPartner(db: Kysely<Schema>, clientId: string): Promise<Partner | undefined> {

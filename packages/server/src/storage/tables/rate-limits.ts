@@ -3,6 +3,8 @@ import type { Dialect } from "../dialect.ts";
 import type { RateLimitStore } from "../store.ts";
 
 const MINUTE_MS = 60_000;
+/** Between the clocks of two nodes. */
+const CLOCK_AHEAD_MS_MAX = 5_000;
 
 export function rateLimitStore(dialect: Dialect): RateLimitStore {
   return {
@@ -11,14 +13,17 @@ export function rateLimitStore(dialect: Dialect): RateLimitStore {
       dialect.write(async (db) => {
         const perMs = sql`CAST(${requestsPerMinute / MINUTE_MS} AS double precision)`;
         const now = sql`CAST(${nowMs} AS bigint)`;
-        const passedMs = larger(sql`0`, sql`${now} - rate_limit_buckets.updated_at`);
+        // a moment this far ahead was written by a clock that was wrong, and would stop the refill until it comes
+        const known = sql`rate_limit_buckets.updated_at`;
+        const latest = sql`(CASE WHEN ${known} > ${now} + ${sql.lit(CLOCK_AHEAD_MS_MAX)} THEN ${now} ELSE ${known} END)`;
+        const passedMs = larger(sql`0`, sql`${now} - ${latest}`);
         const full = sql`CAST(${burst} AS double precision)`;
         const refilled = smaller(full, sql`rate_limit_buckets.level + ${passedMs} * ${perMs}`);
         const { rows } = await sql<{ level: number }>`INSERT INTO rate_limit_buckets (partner_id, level, updated_at)
           VALUES (${partnerId}, ${full} - CAST(${used} AS double precision), ${now})
           ON CONFLICT (partner_id) DO UPDATE SET
             level = ${larger(sql`-${full}`, sql`${refilled} - CAST(${used} AS double precision)`)},
-            updated_at = ${larger(now, sql`rate_limit_buckets.updated_at`)}
+            updated_at = ${larger(now, latest)}
           RETURNING level`.execute(db);
         return rows[0]?.level ?? 0;
       }),

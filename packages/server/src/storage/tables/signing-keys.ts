@@ -72,17 +72,25 @@ async function takeFromCurrent(db: Transaction<Schema>, { from, former }: KeySwi
       .execute();
     const [key] = dropped;
     if (key === undefined) return false;
-    await db.deleteFrom("signing_keys").where("algorithm", "=", key.algorithm).where("state", "=", "retired").execute();
+    await db
+      .deleteFrom("signing_keys")
+      .where((where) => where.or([where("algorithm", "!=", key.algorithm), where("state", "=", "retired")]))
+      .execute();
     return true;
   }
+  const retirement = { state: "retired", drop_after: former.dropAfterMs, private_key_sealed: NO_BYTES, sealing_key_id: "" } as const;
   const retired = await db
     .updateTable("signing_keys")
-    .set({ state: "retired", drop_after: former.dropAfterMs, private_key_sealed: NO_BYTES, sealing_key_id: "" })
+    .set(retirement)
     .where("kid", "=", from)
     .where("state", "=", "current")
-    .returning("kid")
+    .returning("algorithm")
     .execute();
-  return retired.length > 0;
+  const [key] = retired;
+  if (key === undefined) return false;
+  // of an algorithm that was configured before: nothing else would ever end them
+  await db.updateTable("signing_keys").set(retirement).where("algorithm", "!=", key.algorithm).where("state", "!=", "retired").execute();
+  return true;
 }
 
 async function giveToNext(db: Transaction<Schema>, successor: StoredSigningKey, nowMs: number): Promise<ListedSigningKey[]> {

@@ -68,7 +68,12 @@ export async function recordEnd(db: Transaction<Schema>, ended: Ended, nowMs: nu
     .onConflict((conflict) =>
       conflict
         .columns(["subject_id", "kind", "kid"])
-        .doUpdateSet({ cut_off_at: row.cut_off_at, revoked_at: row.revoked_at, expires_at: row.expires_at })
+        .doUpdateSet({
+          partner_id: sql<string | null>`coalesce(excluded.partner_id, revocations.partner_id)`,
+          cut_off_at: row.cut_off_at,
+          revoked_at: row.revoked_at,
+          expires_at: row.expires_at,
+        })
         .where("revocations.cut_off_at", "<=", row.cut_off_at),
     )
     .execute();
@@ -79,7 +84,7 @@ export async function recordEnd(db: Transaction<Schema>, ended: Ended, nowMs: nu
  * is written down once more. Not again after that: whoever reads the store after the first commit knows that there is a cut-off. The row that issuing
  * reads is held first, so that the clock is not read before its turn.
  */
-async function revoke(dialect: Dialect, target: RevocationTarget, nowMs: () => number): ReturnType<TokenStore["revoke"]> {
+export async function revoke(dialect: Dialect, target: RevocationTarget, nowMs: () => number): ReturnType<TokenStore["revoke"]> {
   const writtenMs = await dialect.write((db) => end(db, target, nowMs));
   if (writtenMs === undefined) return "absent";
   const durableMs = nowMs();
@@ -126,7 +131,9 @@ async function hold(
       const kid = target.kind === "partner_key" ? { kid: target.kid } : {};
       return { kind: target.kind, id: target.clientId, partnerId: target.clientId, ...kid };
     }
-    default:
+    case "user":
+    case "workspace":
+    case "organization":
       return holdEntity(db, target);
   }
 }
