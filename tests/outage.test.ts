@@ -1,9 +1,9 @@
 import { holdPostgres } from "../packages/server/src/testing/database.ts";
 import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
-import { connect, createServer, type Socket } from "node:net";
 import { describe, inject, test } from "vitest";
 import {
   admin,
+  basic,
   call,
   createTestPartner,
   exchange,
@@ -12,6 +12,7 @@ import {
   startTestServer,
   subjectToken,
 } from "../packages/server/src/testing/server.ts";
+import { openPostgresLine } from "./postgres-line.ts";
 
 describe.concurrent("when the store is away", () => {
   test(
@@ -43,8 +44,8 @@ describe.concurrent("when the store is away", () => {
     "PostgreSQL cut off: 503 with Retry-After within seconds, not ready, alive; it recovers, and the subject token is not lost",
     { timeout: 30_000 },
     async ({ expect }) => {
-      const line = await openLine(new URL(inject("postgresUrl")));
-      const server = await startTestServer("postgres", {}, (url) => url.replace(/@[^/]+/, `@127.0.0.1:${line.port}`));
+      const line = await openPostgresLine(new URL(inject("postgresUrl")));
+      const server = await startTestServer("postgres", {}, (url) => line.route(url));
       const partner = await createTestPartner(server);
       const token = await serviceAccountToken(partner);
       const subject = subjectToken(partner);
@@ -115,36 +116,47 @@ describe.concurrent("when the store is away", () => {
       await server.stop();
     },
   );
+
+  test(
+    "SQLite held by another process: an API and a partner introspect on, also when the use of their secret is to be noted",
+    { timeout: 30_000 },
+    async ({ expect }) => {
+      const server = await startTestServer("sqlite");
+      const partner = await createTestPartner(server);
+      const token = await serviceAccountToken(partner);
+      const made = await admin(server, "POST", "/resource-servers", { name: "An API", audience: "https://api.example" });
+      const { resource_server_id: apiId } = made.json["resource_server"] as { resource_server_id: string };
+      const askers = [
+        { authorization: basic(apiId, String(made.json["client_secret"])), answer: { active: false } },
+        { authorization: basic(partner.clientId, partner.clientSecret), answer: { active: true, client_id: partner.clientId } },
+      ];
+      const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
+      other.exec("BEGIN IMMEDIATE");
+      server.clock.offsetMs = 120_000; // the last use of the partner's secret was noted more than a minute ago, that of the API's never
+      for (let i = 0; i < 3; i++) {
+        for (const { authorization, answer } of askers) {
+          const body = new URLSearchParams({ token });
+          const reply = await send(server, "POST", "/oauth2/introspect", { headers: { authorization }, body });
+          expect(reply).toMatchObject({ status: 200, json: answer });
+        }
+      }
+      other.exec("ROLLBACK");
+      other.close();
+      server.clock.offsetMs = 240_000; // the next use is noted again
+      for (const { authorization } of askers) {
+        await send(server, "POST", "/oauth2/introspect", { headers: { authorization }, body: new URLSearchParams({ token }) });
+      }
+      for (const [table, id] of [
+        ["partner_secrets", "partner_id"],
+        ["resource_server_secrets", "resource_server_id"],
+      ]) {
+        const noted = `SELECT 1 FROM ${table} WHERE ${id} IN ($1, $2) AND last_used_at > $3`;
+        const since = server.deps.nowMs() - 60_000;
+        await expect.poll(() => server.database.query(noted, [partner.clientId, apiId, since]), { timeout: 10_000 }).toHaveLength(1);
+      }
+      await server.stop();
+    },
+  );
 });
 
 const HOME = "/v2/account-management/organization-and-workspace";
-
-/** A TCP line to PostgreSQL that can be cut. */
-async function openLine(target: URL): Promise<{ port: number; cut(): void; restore(): void; close(): void }> {
-  const ends = new Set<Socket>();
-  let isCut = false;
-  const listener = createServer((near) => {
-    if (isCut) return void near.destroy();
-    const far = connect(Number(target.port), target.hostname);
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      ends.add(from);
-      from.pipe(to);
-      from.on("error", () => undefined);
-      from.on("close", () => to.destroy());
-    }
-  });
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const address = listener.address();
-  return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
-    cut() {
-      isCut = true;
-      for (const end of ends) end.destroy();
-    },
-    restore: () => void (isCut = false),
-    close: () => void listener.close(),
-  };
-}

@@ -7,12 +7,15 @@ export interface PostgresLine {
   /** Ends every connection, and takes no new one. */
   cut(): void;
   restore(): void;
+  /** Of the commits from here on, the one that comes after so many others still arrives; its answer does not. */
+  loseCommit(after: number): void;
   close(): void;
 }
 
 export async function openPostgresLine(target: URL): Promise<PostgresLine> {
   const ends = new Set<Socket>();
   let isCut = false;
+  let commitsBefore = Infinity;
   const listener = createServer((near) => {
     if (isCut) return void near.destroy();
     const far = connect(Number(target.port), target.hostname);
@@ -21,10 +24,17 @@ export async function openPostgresLine(target: URL): Promise<PostgresLine> {
       [far, near],
     ] as const) {
       ends.add(from);
-      from.pipe(to);
       from.on("error", () => undefined);
       from.on("close", () => to.destroy());
     }
+    far.pipe(near);
+    near.on("data", (chunk) => {
+      if (!/commit\0/i.test(chunk.toString("latin1")) || commitsBefore-- > 0) return void far.write(chunk);
+      commitsBefore = Infinity;
+      far.unpipe(near);
+      far.end(chunk);
+      far.once("data", () => near.destroy()).resume(); // the answer: it was committed
+    });
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   const address = listener.address();
@@ -36,6 +46,7 @@ export async function openPostgresLine(target: URL): Promise<PostgresLine> {
       for (const end of ends) end.destroy();
     },
     restore: () => void (isCut = false),
+    loseCommit: (after) => void (commitsBefore = after),
     close: () => void listener.close(),
   };
 }

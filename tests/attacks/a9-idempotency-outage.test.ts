@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { connect, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { openSqlite } from "../../packages/server/src/storage/dialects/sqlite-driver.ts";
 import { startTestServer, type TestServer } from "../../packages/server/src/testing/server.ts";
+import { openPostgresLine, type PostgresLine } from "../postgres-line.ts";
 import {
   ask,
   type Asked,
@@ -83,10 +83,10 @@ describe("503 on sqlite", () => {
 describe("503 on postgres", () => {
   let server: TestServer;
   let tenant: Tenant;
-  let line: Line;
+  let line: PostgresLine;
   beforeAll(async () => {
-    line = await openLine(new URL(inject("postgresUrl")));
-    server = await startTestServer("postgres", {}, (url) => url.replace(/@[^/]+/, `@127.0.0.1:${line.port}`));
+    line = await openPostgresLine(new URL(inject("postgresUrl")));
+    server = await startTestServer("postgres", {}, (url) => line.route(url));
     tenant = await openTenant(server);
   });
   afterAll(async () => {
@@ -140,48 +140,3 @@ describe("503 on postgres", () => {
     for (const { table } of KINDS) expect(await server.database.query(`SELECT 1 FROM ${table} WHERE org_id = $1`, [org.id])).toEqual([]);
   });
 });
-
-interface Line {
-  readonly port: number;
-  cut(): void;
-  restore(): void;
-  /** Of the commits from here on, the one that comes after so many others still arrives; its answer does not. */
-  loseCommit(after: number): void;
-  close(): void;
-}
-
-/** A TCP line to PostgreSQL that can be cut. */
-async function openLine(target: URL): Promise<Line> {
-  const ends = new Set<Socket>();
-  let isCut = false;
-  let commitsBefore = Infinity;
-  const listener = createServer((near) => {
-    if (isCut) return void near.destroy();
-    const far = connect(Number(target.port), target.hostname);
-    for (const [from, to] of [[near, far] as const, [far, near] as const]) {
-      ends.add(from);
-      from.on("error", () => undefined);
-      from.on("close", () => to.destroy());
-    }
-    far.pipe(near);
-    near.on("data", (chunk) => {
-      if (!/commit\0/i.test(chunk.toString("latin1")) || commitsBefore-- > 0) return void far.write(chunk);
-      commitsBefore = Infinity;
-      far.unpipe(near);
-      far.end(chunk);
-      far.once("data", () => near.destroy()).resume(); // the answer: it was committed
-    });
-  });
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const address = listener.address();
-  return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
-    cut() {
-      isCut = true;
-      for (const end of ends) end.destroy();
-    },
-    restore: () => void (isCut = false),
-    loseCommit: (after) => void (commitsBefore = after),
-    close: () => void listener.close(),
-  };
-}

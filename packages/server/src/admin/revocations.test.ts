@@ -99,6 +99,19 @@ describe.each(DIALECTS)("revocation by the operator on %s", (dialect) => {
     }
   });
 
+  test("422: a secret or a token in place of a kid, which gets into no row and no log line", async () => {
+    const { clientId, clientSecret } = partner;
+    const before = await rows();
+    for (const secret of [clientSecret, `sk-${"0123456789abcdef".repeat(2)}`, await serviceAccountToken(partner)]) {
+      for (const kid of [secret, `key ${secret}`].filter(({ length }) => length <= 255)) {
+        expect(await revoke({ client_id: clientId, kid }), kid).toMatchObject({ status: 422, json: { errors: [{ field: "kid" }] } });
+      }
+      expect((await revoke({ client_id: clientId, kid: secret })).text).not.toContain(secret);
+      expect(server.logLines.join("")).not.toContain(secret);
+    }
+    expect(await rows()).toEqual(before);
+  });
+
   test.each([
     ["user_id", randomUUID()],
     ["workspace_id", randomUUID()],

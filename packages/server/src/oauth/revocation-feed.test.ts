@@ -132,6 +132,49 @@ describe.each(DIALECTS)("the revocation feed on %s", (dialect) => {
     await server.database.query("DELETE FROM revocations WHERE subject_id LIKE 'page-%'");
   });
 
+  test("200: a line that a node commits late, between two pages that are read 40 s apart, is not missed", async () => {
+    const startMs = server.deps.nowMs() - 10_000;
+    const columns = "kind, subject_id, kid, partner_id, cut_off_at, revoked_at, expires_at";
+    const insert = (rows: readonly (readonly [jti: string, atMs: number])[]) => {
+      const values = rows.map(([jti, atMs]) => `('token', '${jti}', '', NULL, 1, ${atMs}, ${startMs + 90_000_000})`);
+      return server.database.query(`INSERT INTO revocations (${columns}) VALUES ${values.join(", ")}`);
+    };
+    await insert(Array.from({ length: 1_200 }, (_, index) => [`slow-${index}`, startMs + index] as const));
+    const seen = new Set<string>();
+    let query = "";
+    const page = async () => {
+      const { json } = await read(rs, SECRET, query);
+      for (const { match } of json["revocations"] as Line[]) seen.add(match["jti"] ?? "");
+      query = `?cursor=${json["next_cursor"] as string}`;
+      return json;
+    };
+    const first = await page();
+    expect(first["has_more"]).toBe(true);
+    const [last] = (first["revocations"] as Line[]).slice(-1);
+    await insert([["committed-late", Date.parse(last?.revoked_at ?? "") - 50]]);
+    server.clock.offsetMs = 40_000;
+    try {
+      expect((await page())["has_more"]).toBe(false);
+      expect(seen.has("slow-1199")).toBe(true);
+      while ((await page())["has_more"] === true);
+      expect(seen.has("committed-late")).toBe(true);
+    } finally {
+      server.clock.offsetMs = 0;
+      await server.database.query("DELETE FROM revocations WHERE subject_id LIKE 'slow-%' OR subject_id = 'committed-late'");
+    }
+  });
+
+  test("200: a partner sees its own revocation of a token that the operator had revoked by its jti, before or after", async () => {
+    const { clientId, clientSecret } = await createTestPartner(server);
+    const own = async () => (await lines(clientId, clientSecret)).map(({ match }) => match["jti"]);
+    await revoke({ kind: "token", tokenId: "jti-operator-first", partnerId: null });
+    expect(await own()).toEqual([]);
+    await revoke({ kind: "token", tokenId: "jti-operator-first", partnerId: clientId });
+    expect(await own()).toEqual(["jti-operator-first"]);
+    await revoke({ kind: "token", tokenId: "jti-operator-first", partnerId: null });
+    expect(await own()).toEqual(["jti-operator-first"]);
+  });
+
   test("a line is forgotten when no token that it is about can live, and not before", async () => {
     await revoke({ kind: "token", tokenId: "jti-old", partnerId: null });
     const kept = async () => (await lines()).some(({ match }) => match["jti"] === "jti-old");

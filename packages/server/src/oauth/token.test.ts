@@ -56,6 +56,31 @@ describe("a secret or a token in the wrong place", () => {
   });
 });
 
+describe.each(DIALECTS)("an sk- token, a JWT or a secret as a claim of a subject token on %s", (dialect) => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startTestServer(dialect);
+  });
+  afterAll(() => server.stop());
+
+  test.each(["sub", "jti"])("is neither in the row of the exchange nor in a log line: %s", async (claim) => {
+    const partner = await createTestPartner(server);
+    const opaque = `sk-${"0123456789abcdef".repeat(2)}`;
+    const secrets = [opaque, `the token ${opaque}`, partner.clientSecret, subjectToken(partner)];
+    for (const secret of secrets) {
+      const reply = await exchange(partner, subjectToken(partner, { [claim]: secret }));
+      expect(reply.status === 200, `${claim} ${reply.text}`).toBe(claim === "jti" && secret.length <= 255);
+      expect(reply.text).not.toContain(secret);
+      expect(server.logLines.join("")).not.toContain(secret);
+    }
+    const rows = await server.database.query("SELECT * FROM exchanges WHERE client_id = $1", [partner.clientId]);
+    expect(rows).toHaveLength(secrets.length);
+    for (const secret of secrets) expect(JSON.stringify(rows)).not.toContain(secret);
+    const column = claim === "sub" ? "subject" : "jti";
+    expect(rows.map((row) => row[column])).toContain("(token redacted)");
+  });
+});
+
 describe("RS256 by configuration", () => {
   test("200: the access token is signed by an RSA key that is published", async () => {
     const server = await startTestServer("sqlite", { signingAlgorithm: "RS256" });

@@ -39,6 +39,15 @@ describe.each(DIALECTS)("the buckets of rate limits on %s", (dialect) => {
     expect(await charge(partner, 0, NOW + 1_000)).toBeCloseTo(0);
   });
 
+  test("a node whose clock is an hour ahead stops no refill: from the next charge by a right one on, it fills as ever", async () => {
+    const partner = newClientId();
+    expect(await charge(partner, 1, NOW + 3_600_000, 1)).toBe(99);
+    expect(await charge(partner, 99, NOW)).toBe(0);
+    let level = 0;
+    for (let n = 1; n <= 30; n++) level = await charge(partner, 4, NOW + n * 1_000);
+    expect(level).toBe(96); // 10 a second come in, 4 go out
+  });
+
   test("of many nodes that charge at once, each is counted", async () => {
     const partner = newClientId();
     const left = await opened.race((node) => node.rateLimits.charge(partner, 2, LIMITS, NOW));

@@ -59,11 +59,26 @@ describe.each(DIALECTS)("signing keys in the store on %s", (dialect) => {
       expect(after).toMatchObject({ k1: "retired", k2: "current" });
     });
 
-    test("in an emergency drops the former key, and those that were retired before it, of its algorithm alone", async () => {
+    test("in an emergency drops the former key, those that were retired before it, and every key of another algorithm", async () => {
       await keys.addIfAbsent({ ...newKey("r1", "current"), algorithm: "RS256" }, NOW);
       await keys.switch({ from: "k1", former: retire, successor: newKey("k3", "next") }, NOW);
+      await keys.addIfAbsent({ ...newKey("r2", "current"), algorithm: "RS256" }, NOW);
       await keys.switch({ from: "k2", former: "drop", successor: newKey("k4", "next") }, NOW);
-      expect(await states()).toEqual({ k3: "current", k4: "next", r1: "current" });
+      expect(await states()).toEqual({ k3: "current", k4: "next" });
+    });
+
+    test("retires every key of another algorithm too, and leaves those that are retired already their time", async () => {
+      await keys.addIfAbsent({ ...newKey("r1", "current"), algorithm: "RS256" }, NOW);
+      await keys.switch({ from: "k1", former: retire, successor: newKey("k3", "next") }, NOW);
+      await keys.addIfAbsent({ ...newKey("r2", "next"), algorithm: "RS256" }, NOW);
+      const later = { dropAfterMs: NOW + 2 * DAY_MS };
+      await keys.switch({ from: "k2", former: later, successor: newKey("k4", "next") }, NOW);
+      const others = (await keys.list()).filter(({ algorithm }) => algorithm === "RS256");
+      const gone = { state: "retired", sealingKeyId: "", sealedPrivateKey: expect.toSatisfy((sealed: Uint8Array) => sealed.length === 0) };
+      expect(others).toMatchObject([
+        { kid: "r1", dropAfterMs: retire.dropAfterMs, ...gone },
+        { kid: "r2", dropAfterMs: later.dropAfterMs, ...gone },
+      ]);
     });
 
     test("from a key that is no longer the current one does nothing", async () => {
