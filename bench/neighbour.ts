@@ -54,14 +54,16 @@ async function bench(options: Options, folder: string, databaseUrl: string | und
   const noiseRate = (quota / 60) * times;
   const granted = Math.ceil((quota / 60) * (seconds + 1)) * (rounds + 1) * 2 + 200;
   const noise = supplyOf(await noisyPartner.subjects.requests(granted, progress));
-  const calmLoop = await OpenLoop.open(port, 32, readyPath);
-  const noisyLoop = await OpenLoop.open(port, 128, readyPath);
-  const calmRun = async (length: number) =>
-    calmLoop.run(supplyOf(await calmPartner.subjects.requests(Math.ceil(calmRate * length), () => {})), calmRate, length);
-  const both = async (length: number) => {
-    const requests = supplyOf(await calmPartner.subjects.requests(Math.ceil(calmRate * length), () => {}));
-    return Promise.all([calmLoop.run(requests, calmRate, length), noisyLoop.run(noise, noiseRate, length)]);
+  /** On connections of its own: over all rounds, one that nobody needs would be closed as idle. */
+  const run = async (connections: number, supply: Supply, rate: number, length: number) => {
+    const loop = await OpenLoop.open(port, connections, readyPath);
+    const outcome = await loop.run(supply, rate, length);
+    loop.close();
+    return outcome;
   };
+  const calmRun = async (length: number) =>
+    run(32, supplyOf(await calmPartner.subjects.requests(Math.ceil(calmRate * length), () => {})), calmRate, length);
+  const both = (length: number) => Promise.all([calmRun(length), run(128, noise, noiseRate, length)]);
   await both(WARM_UP_SECONDS);
   const figures = { silent: [] as OpenLoopOutcome[], noisy: [] as OpenLoopOutcome[], noise: [] as OpenLoopOutcome[] };
   const silent = async () => void figures.silent.push(await calmRun(seconds));
@@ -74,8 +76,6 @@ async function bench(options: Options, folder: string, databaseUrl: string | und
     progress(`round ${n + 1} of ${rounds}`);
     for (const turn of n % 2 === 0 ? [silent, noisy] : [noisy, silent]) await turn();
   }
-  calmLoop.close();
-  noisyLoop.close();
   await contender.stop();
   return figures;
 }

@@ -164,7 +164,9 @@ describe.each(DIALECTS)("a partner's quota on %s", (dialect) => {
       error: "slow_down",
       error_uri: expect.stringMatching(/\/docs\/errors\/rate_limited$/) as unknown,
     });
-    expect(await recordedExchange(server, String(refused.json["trace_id"]))).toMatchObject({ outcome: "refused", refusal: "rate_limited" });
+    await expect
+      .poll(() => recordedExchange(server, String(refused.json["trace_id"])), { timeout: 5_000 })
+      .toMatchObject({ outcome: "refused", refusal: "rate_limited" });
     const body = new URLSearchParams({ client_id: partner.clientId, client_secret: partner.clientSecret });
     const envelope = await send(server, "POST", "/v1/auth/token", { body });
     expect(envelope.status).toBe(429);

@@ -1,5 +1,6 @@
 import type { Kysely, Transaction } from "kysely";
 import type { ExchangeFacts, IssueRequest, IssueVerdict, OpaqueToken, Refusal, Spend } from "@cambist/protocol";
+import type { BucketCharge } from "./charge-bucket.ts";
 import type { OpaqueTokensTable, Schema } from "./schema.ts";
 
 /** Where the two databases differ, and nowhere else. */
@@ -19,6 +20,8 @@ export interface Dialect {
   findOpaqueToken(hash: Uint8Array): Promise<OpaqueTokensTable | undefined>;
   /** Prepared once. */
   isTokenRevoked(tokenId: string): Promise<boolean>;
+  /** A single durable statement, which holds nobody up: see charge-bucket.ts. Gives the level. */
+  chargeBucket(charge: BucketCharge): Promise<number>;
   /** All jobs in one durable transaction, each with its own verdict, in order. */
   commitExchanges(jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]>;
   isUniqueViolation(error: unknown): boolean;

@@ -29,20 +29,24 @@ export async function openStore(location: StoreLocation, onIdleError: (error: Er
 }
 
 export function storeOver(dialect: Dialect, restoredAtSeconds?: number): Store {
+  const exchanges = exchangeStore(dialect);
   return {
     restoredAtSeconds,
     partners: partnerStore(dialect),
     partnerJwks: partnerJwksStore(dialect),
     accounts: accountStore(dialect),
     signingKeys: signingKeyStore(dialect),
-    exchanges: exchangeStore(dialect),
+    exchanges,
     tokens: tokenStore(dialect),
     resourceServers: resourceServerStore(dialect),
     rateLimits: rateLimitStore(dialect),
     async ping() {
       await dialect.read((db) => sql`SELECT 1`.execute(db));
     },
-    close: () => dialect.close(),
+    async close() {
+      await exchanges.flush();
+      await dialect.close();
+    },
   };
 }
 

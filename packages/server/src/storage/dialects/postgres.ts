@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Kysely, PostgresDialect } from "kysely";
 import { StoreUnavailable } from "@cambist/protocol";
 import type { Client, PoolClient } from "pg";
+import { chargeBucketSql, chargeParameters } from "../charge-bucket.ts";
 import type { Dialect } from "../dialect.ts";
 import { PerTurn } from "../per-turn.ts";
 import type { Schema } from "../schema.ts";
@@ -55,6 +56,11 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
     findSubject: (clientId, userId) => asUnavailable(() => findSubject(pool, clientId, userId)),
     findOpaqueToken: (hash) => asUnavailable(() => findOpaqueToken(pool, hash)),
     isTokenRevoked: (tokenId) => asUnavailable(() => isTokenRevoked(pool, tokenId)),
+    chargeBucket: (charge) =>
+      withRetry(async () => {
+        const values = chargeParameters(charge);
+        return (await pool.query<{ level: number }>({ name: "charge_bucket", text: CHARGE_SQL, values })).rows[0]?.level ?? 0;
+      }),
     // again also where a user was to be made in a workspace that another transaction has just erased: then there is none
     commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs), [...COLLISIONS, FOREIGN_KEY_VIOLATION]),
     isUniqueViolation: (error) => sqlState(error) === UNIQUE_VIOLATION,
@@ -81,6 +87,7 @@ function guardConnection(client: PoolClient, onLost: (error: Error) => void): vo
   }) as typeof client.query;
 }
 
+const CHARGE_SQL = chargeBucketSql((n) => `$${n}`);
 const UNIQUE_VIOLATION = "23505";
 const FOREIGN_KEY_VIOLATION = "23503";
 /** The database asks for the transaction to be run again (serialization, deadlock). */

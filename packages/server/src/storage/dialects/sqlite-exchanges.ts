@@ -9,6 +9,7 @@ import {
   type SubjectRow,
   subjectVerdict,
 } from "../dialect.ts";
+import { type BucketCharge, chargeBucketSql, chargeParameters } from "../charge-bucket.ts";
 import { EXCHANGE_COLUMNS, exchangeRow } from "../exchange-row.ts";
 import type { OpaqueTokensTable } from "../schema.ts";
 import type { SqliteDatabase } from "./sqlite-driver.ts";
@@ -19,6 +20,7 @@ export interface SqliteExchanges {
   findSubject(clientId: string, userId: string): SubjectRow | undefined;
   findOpaqueToken(hash: Uint8Array): OpaqueTokensTable | undefined;
   isTokenRevoked(tokenId: string): boolean;
+  chargeBucket(charge: BucketCharge): number;
   commitExchanges(jobs: readonly ExchangeJob[]): ExchangeVerdict[];
 }
 
@@ -42,6 +44,7 @@ function prepareStatements(database: SqliteDatabase) {
     keep: database.prepare(`INSERT INTO opaque_tokens (${OPAQUE_COLUMNS.join(", ")}) VALUES (${OPAQUE_COLUMNS.map(() => "?").join(", ")})`),
     opaque: database.prepare("SELECT * FROM opaque_tokens WHERE token_hash = ?"),
     revoked: database.prepare("SELECT 1 FROM revocations WHERE subject_id = ? AND kind = 'token' AND kid = ''"),
+    charge: database.prepare(chargeBucketSql((n) => `?${n}`)),
     record: database.prepare(
       `INSERT INTO exchanges (${EXCHANGE_COLUMNS.join(", ")}) VALUES (${EXCHANGE_COLUMNS.map(() => "?").join(", ")})`,
     ),
@@ -99,6 +102,7 @@ export function sqliteExchanges(database: SqliteDatabase): SqliteExchanges {
     findSubject: (clientId, userId) => findUser("user_id", clientId, userId),
     findOpaqueToken: (hash) => statements.opaque.get(hash) as OpaqueTokensTable | undefined,
     isTokenRevoked: (tokenId) => statements.revoked.get(tokenId) !== undefined,
+    chargeBucket: (charge) => (statements.charge.get(...chargeParameters(charge)) as { level: number }).level,
     commitExchanges(jobs) {
       statements.begin.run();
       try {

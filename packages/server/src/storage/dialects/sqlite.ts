@@ -55,6 +55,7 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     findSubject: (clientId, userId) => asUnavailable(() => Promise.resolve(lazyHot().findSubject(clientId, userId))),
     findOpaqueToken: (hash) => asUnavailable(() => Promise.resolve(lazyHot().findOpaqueToken(hash))),
     isTokenRevoked: (tokenId) => asUnavailable(() => Promise.resolve(lazyHot().isTokenRevoked(tokenId))),
+    chargeBucket: (charge) => inTurn(() => Promise.resolve(lazyHot().chargeBucket(charge))),
     commitExchanges: (jobs) => inTurn(() => Promise.resolve(lazyHot().commitExchanges(jobs))),
     isUniqueViolation: isSqliteUniqueViolation,
     isForeignKeyViolation: isSqliteForeignKeyViolation,

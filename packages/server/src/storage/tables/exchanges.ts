@@ -1,4 +1,4 @@
-import type { ExchangeFacts, IssueVerdict } from "@cambist/protocol";
+import type { ExchangeFacts, IssueVerdict, Refusal } from "@cambist/protocol";
 import type { Dialect, ExchangeJob, ExchangeVerdict } from "../dialect.ts";
 import { GroupCommit } from "../group-commit.ts";
 import { purgeExpired } from "../purge.ts";
@@ -10,6 +10,11 @@ const TOUCHED_SECRETS_MAX = 10_000;
 /** Exchanges that share a commit. */
 const EXCHANGES_MAX = 256;
 
+/** By a limit: what a flood consists of must not cost a commit, or everybody else waits for the disk. It is written together, a little later. */
+const TURNED_AWAY: ReadonlySet<Refusal["code"]> = new Set(["rate_limited", "wrong_secrets_too_many"]);
+const PUT_OFF_MS = 1_000;
+const PUT_OFF_MAX = 2_000;
+
 export function exchangeStore(dialect: Dialect): ExchangeStore {
   const group = new GroupCommit<ExchangeJob, ExchangeVerdict>((jobs) => dialect.commitExchanges(jobs), EXCHANGES_MAX);
   const touched = new Map<string, number>();
@@ -19,6 +24,22 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
     if (touched.size >= TOUCHED_SECRETS_MAX) touched.clear();
     touched.set(facts.secretId, facts.atMs);
     return true;
+  }
+
+  let putOff: ExchangeJob[] = [];
+
+  function later(...jobs: ExchangeJob[]): void {
+    if (putOff.length === 0) setTimeout(() => void flush(), PUT_OFF_MS).unref();
+    putOff.push(...jobs);
+  }
+
+  /** What fails is tried again; beyond PUT_OFF_MAX a request waits for its record, and is told where it cannot be written. */
+  async function flush(): Promise<void> {
+    const jobs = putOff;
+    putOff = [];
+    const outcomes = await Promise.allSettled(jobs.map((job) => group.submit(job)));
+    const failed = jobs.filter((_, index) => outcomes[index]?.status === "rejected");
+    if (failed.length > 0) later(...failed);
   }
 
   async function touchSecret(clientId: string, { atMs, secretId = "" }: Readonly<ExchangeFacts>): Promise<void> {
@@ -37,8 +58,11 @@ export function exchangeStore(dialect: Dialect): ExchangeStore {
       return (await group.submit({ kind: "issue", request, touchSecret: isTouchDue(request.facts) })) as IssueVerdict;
     },
     async recordRefusal(facts, refusal) {
-      await group.submit({ kind: "refusal", facts, refusal, touchSecret: isTouchDue(facts) });
+      const job: ExchangeJob = { kind: "refusal", facts, refusal, touchSecret: isTouchDue(facts) };
+      if (TURNED_AWAY.has(refusal.code) && putOff.length < PUT_OFF_MAX) later(job);
+      else await group.submit(job);
     },
+    flush,
     async noteCaller(clientId, { spend, facts }) {
       // behind the request's back: a store that can only be read must not keep a client from asking
       if (isTouchDue(facts)) touchSecret(clientId, facts).catch(() => undefined);
