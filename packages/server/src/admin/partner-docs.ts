@@ -1,6 +1,7 @@
 import { CLIENT_AUTH_METHODS, SUBJECT_TOKEN_ALGORITHMS } from "@cambist/protocol";
 import { z } from "zod";
 import type { RouteDocs } from "../http/route.ts";
+import { secretSchema } from "./secret-view.ts";
 
 /** What the API description says of the partner routes, and the form of their answers. */
 
@@ -47,11 +48,6 @@ const partnerSchema = z
     updated_at: z.iso.datetime(),
   })
   .meta({ id: "Partner" });
-const secretSchema = z.strictObject({
-  secret_id: z.string(),
-  created_at: z.iso.datetime(),
-  last_used_at: z.iso.datetime().nullable().describe("To the minute."),
-});
 const createdBody = z.strictObject({
   partner: partnerSchema,
   client_secret: z.string().nullable().describe("Shown here and never again; null for a partner that authenticates by private_key_jwt."),

@@ -1,10 +1,11 @@
 import { z } from "zod";
 import { defineRoute, type Route } from "../http/route.ts";
 import { isClientId } from "../ids.ts";
-import type { ListedSecret, Partner } from "../storage/store.ts";
+import type { Partner } from "../storage/store.ts";
 import { PARTNER_DOCS, type PartnerView } from "./partner-docs.ts";
 import { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 import { type AdminDeps, createPartner, partnerAbsent, updatePartner } from "./partner-record.ts";
+import { secretView } from "./secret-view.ts";
 
 const PAGE_LIMIT_MAX = 200;
 const PAGE_LIMIT_DEFAULT = 50;
@@ -106,12 +107,4 @@ function partnerView(partner: Partner) {
     created_at: new Date(partner.createdAtMs).toISOString(),
     updated_at: new Date(partner.updatedAtMs).toISOString(),
   } satisfies Record<keyof PartnerView, unknown>;
-}
-
-function secretView(secret: ListedSecret) {
-  return {
-    secret_id: secret.secretId,
-    created_at: new Date(secret.createdAtMs).toISOString(),
-    last_used_at: secret.lastUsedAtMs === undefined ? null : new Date(secret.lastUsedAtMs).toISOString(),
-  };
 }

@@ -1,11 +1,9 @@
 import { z } from "zod";
 import type { RouteDocs } from "../http/route.ts";
 import type { ResourceServer, ResourceServerStore } from "../storage/token-store.ts";
+import { secretSchema, secretView } from "./secret-view.ts";
 
 /** What the API description says of the routes of resource servers, and the form of their answers. */
-
-/** One in use and its successor. */
-export const SECRETS_MAX = 2;
 
 const listedSchema = z
   .strictObject({
@@ -19,18 +17,11 @@ const listedSchema = z
 const schema = z
   .strictObject({
     ...listedSchema.shape,
-    secrets: z.array(
-      z.strictObject({
-        secret_id: z.string(),
-        created_at: z.iso.datetime(),
-        last_used_at: z.iso.datetime().nullable().describe("To the minute."),
-      }),
-    ),
+    secrets: z.array(secretSchema),
   })
   .meta({ id: "ResourceServer" });
 const oneBody = z.strictObject({ resource_server: schema });
 const createdBody = oneBody.extend({ client_secret: z.string().describe("Shown here and never again.") });
-const addedBody = z.strictObject({ secret_id: z.string(), client_secret: z.string().describe("Shown here and never again.") });
 const removedBody = z.strictObject({ success: z.literal(true) });
 
 const ABSENT = { description: "There is no such resource server." };
@@ -73,28 +64,6 @@ export const RESOURCE_SERVER_DOCS = {
       409: { description: "A scope still opens it." },
     },
   },
-  addSecret: {
-    summary: "Add Resource Server Secret",
-    description: "A second secret, so that the API can move over before the first one is removed.",
-    tag: "admin",
-    answers: {
-      201: { description: "The secret was added.", body: addedBody },
-      404: ABSENT,
-      409: { description: `The resource server has ${SECRETS_MAX} secrets already.` },
-    },
-  },
-  removeSecret: {
-    summary: "Remove Resource Server Secret",
-    description: "It stops working at once.",
-    tag: "admin",
-    answers: {
-      200: { description: "The secret was removed.", body: removedBody },
-      404: { description: "The resource server has no such secret." },
-      409: {
-        description: "It is the only one, which stays; or it was used within the last 24 hours: `force=true` removes that all the same.",
-      },
-    },
-  },
 } as const satisfies Record<string, RouteDocs>;
 
 export function listedView({ resourceServerId, name, audience, createdAtMs, updatedAtMs }: ResourceServer): z.output<typeof listedSchema> {
@@ -104,12 +73,7 @@ export function listedView({ resourceServerId, name, audience, createdAtMs, upda
 export type FoundResourceServer = NonNullable<Awaited<ReturnType<ResourceServerStore["find"]>>>;
 
 export function resourceServerView(api: FoundResourceServer): z.output<typeof schema> {
-  const secrets = api.secrets.map(({ secretId, createdAtMs, lastUsedAtMs }) => ({
-    secret_id: secretId,
-    created_at: time(createdAtMs),
-    last_used_at: lastUsedAtMs === undefined ? null : time(lastUsedAtMs),
-  }));
-  return { ...listedView(api), secrets };
+  return { ...listedView(api), secrets: api.secrets.map(secretView) };
 }
 
 function time(ms: number): string {

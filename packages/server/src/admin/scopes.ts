@@ -65,7 +65,7 @@ const DOCS = {
   },
   remove: {
     summary: "Remove Scope",
-    description: "Tokens that have it already live on; revoke them where they must not.",
+    description: "Introspection names it no more. Whoever verifies offline takes a token that has it until that expires or is revoked.",
     tag: "admin",
     answers: {
       200: { description: "The scope was removed.", body: removedBody },
