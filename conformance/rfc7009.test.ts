@@ -1,7 +1,7 @@
 /** RFC 7009, OAuth 2.0 Token Revocation, by partners in each way in which a client authenticates. */
 import * as oauth from "oauth4webapi";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
+import { holdSqlite } from "../packages/server/src/testing/database.ts";
 import { send } from "../packages/server/src/testing/server.ts";
 import {
   introspect,
@@ -179,17 +179,14 @@ test("§2.2.1: errors are those of RFC 6749 §5.2, and unsupported_token_type is
 test("§2.2.1: 503 says that the token still exists, and MAY say by Retry-After when to try again", async () => {
   const [caller] = callers;
   const token = await tokenOf(caller);
-  const { location } = setting.server.database;
-  const other = await openSqlite("sqlitePath" in location ? location.sqlitePath : "");
-  other.exec("BEGIN IMMEDIATE");
+  const other = await holdSqlite(setting.server.database);
   try {
     const response = await requestRevocation(caller, token);
     expect(response.status).toBe(503);
     expect(response.headers.get("retry-after")).toBe("1");
     expect(await response.json()).toMatchObject({ error: "temporarily_unavailable" });
   } finally {
-    other.exec("ROLLBACK");
-    other.close();
+    other.release();
   }
   await expectWorks(token);
   await revoke(caller, token);

@@ -1,5 +1,4 @@
-import { holdPostgres } from "../packages/server/src/testing/database.ts";
-import { openSqlite } from "../packages/server/src/storage/dialects/sqlite-driver.ts";
+import { holdPostgres, holdSqlite } from "../packages/server/src/testing/database.ts";
 import { describe, inject, test } from "vitest";
 import {
   admin,
@@ -22,8 +21,7 @@ describe.concurrent("when the store is away", () => {
       const server = await startTestServer("sqlite");
       const partner = await createTestPartner(server);
       const token = await serviceAccountToken(partner);
-      const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
-      other.exec("BEGIN IMMEDIATE");
+      const other = await holdSqlite(server.database);
       const subject = subjectToken(partner);
       const waiting = exchange(partner, subject);
       expect((await call(server, "GET", "/v2/account-management/user?user_id=x", token)).status).toBe(404);
@@ -33,9 +31,8 @@ describe.concurrent("when the store is away", () => {
       expect(refused.headers.get("retry-after")).toBe("1");
       expect((await call(server, "PUT", "/v2/account-management/organization-and-workspace", token, {})).status).toBe(503);
       const late = exchange(partner, subject);
-      other.exec("ROLLBACK");
+      other.release();
       expect((await late).status).toBe(200);
-      other.close();
       await server.stop();
     },
   );
@@ -102,16 +99,14 @@ describe.concurrent("when the store is away", () => {
       const server = await startTestServer("sqlite");
       const partner = await createTestPartner(server);
       const token = await serviceAccountToken(partner);
-      const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
-      other.exec("BEGIN IMMEDIATE");
+      const other = await holdSqlite(server.database);
       const started = Date.now();
       const writes = Array.from({ length: 8 }, () => call(server, "PUT", HOME, token, {}));
       const replies = await Promise.all([...writes, exchange(partner, subjectToken(partner)), send(server, "GET", "/oauth2/token")]);
       expect(Date.now() - started).toBeLessThan(5_000);
       for (const reply of replies) expect(reply.status).toBe(503);
       expect(replies.at(-1)?.json["error"]).toBe("temporarily_unavailable");
-      other.exec("ROLLBACK");
-      other.close();
+      other.release();
       expect((await exchange(partner, subjectToken(partner))).status).toBe(200);
       await server.stop();
     },
@@ -130,8 +125,7 @@ describe.concurrent("when the store is away", () => {
         { authorization: basic(apiId, String(made.json["client_secret"])), answer: { active: false } },
         { authorization: basic(partner.clientId, partner.clientSecret), answer: { active: true, client_id: partner.clientId } },
       ];
-      const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
-      other.exec("BEGIN IMMEDIATE");
+      const other = await holdSqlite(server.database);
       server.clock.offsetMs = 120_000; // the last use of the partner's secret was noted more than a minute ago, that of the API's never
       for (let i = 0; i < 3; i++) {
         for (const { authorization, answer } of askers) {
@@ -140,8 +134,7 @@ describe.concurrent("when the store is away", () => {
           expect(reply).toMatchObject({ status: 200, json: answer });
         }
       }
-      other.exec("ROLLBACK");
-      other.close();
+      other.release();
       server.clock.offsetMs = 240_000; // the next use is noted again
       for (const { authorization } of askers) {
         await send(server, "POST", "/oauth2/introspect", { headers: { authorization }, body: new URLSearchParams({ token }) });

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
-import { openSqlite } from "../../packages/server/src/storage/dialects/sqlite-driver.ts";
+import { holdSqlite } from "../../packages/server/src/testing/database.ts";
 import { startTestServer, type TestServer } from "../../packages/server/src/testing/server.ts";
 import { openPostgresLine, type PostgresLine } from "../postgres-line.ts";
 import {
@@ -64,16 +64,14 @@ describe("503 on sqlite", () => {
     const tried = await prepareAll(server, tenant);
     const user = await make(server, tenant, USER);
     const before = await rowsOf(server, tenant);
-    const other = await openSqlite("sqlitePath" in server.database.location ? server.database.location.sqlitePath : "");
-    other.exec("BEGIN IMMEDIATE");
+    const other = await holdSqlite(server.database);
     const waiting = Promise.all(tried.map(({ request }) => ask(server, tenant, request)));
     expect((await getOf(server, tenant, USER, user.id)).status).toBe(200);
     for (const reply of await waiting) {
       expectProblem(reply, 503);
       expect(reply.headers.get("retry-after")).toBe("1");
     }
-    other.exec("ROLLBACK");
-    other.close();
+    other.release();
     expect(await rowsOf(server, tenant)).toEqual(before);
     expect(await server.database.query("SELECT * FROM idempotent_requests")).toEqual([]);
     for (const each of tried) await expectOneWrite(server, tenant, each, await rowCount(server, tenant));

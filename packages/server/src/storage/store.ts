@@ -198,8 +198,6 @@ export interface ExchangeStore {
   issue(request: IssueRequest): Promise<IssueVerdict>;
   /** Durable when it resolves; what a limit turned away is written within a second. */
   recordRefusal(facts: Readonly<ExchangeFacts>, refusal: Refusal): Promise<void>;
-  /** Writes what was put off. */
-  flush(): Promise<void>;
   /** For a client that called, but for no exchange: spends its assertion, and writes down that its secret was used. False: spent before. */
   noteCaller(clientId: string, used: { readonly spend: Spend | undefined; readonly facts: Readonly<ExchangeFacts> }): Promise<boolean>;
   /** Forgets spent tokens that have expired. Gives the number. */

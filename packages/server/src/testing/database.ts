@@ -110,6 +110,18 @@ async function onServer(url: string, sql: string): Promise<void> {
   }
 }
 
+/** Another process that holds the write lock of the same SQLite file. */
+export async function holdSqlite({ location }: TestDatabase): Promise<{ release(): void }> {
+  const other = await openSqlite("sqlitePath" in location ? location.sqlitePath : "");
+  other.exec("BEGIN IMMEDIATE");
+  return {
+    release() {
+      other.exec("ROLLBACK");
+      other.close();
+    },
+  };
+}
+
 /** Another client of the same PostgreSQL, in the middle of a transaction. */
 export async function holdPostgres(database: TestDatabase, sql: string): Promise<{ release(): Promise<void> }> {
   const client = new Client({ connectionString: "postgresUrl" in database.location ? database.location.postgresUrl : "" });

@@ -15,7 +15,7 @@ import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
 import { answerOnce, beginOnce, forgetAnswers } from "./idempotent-requests.ts";
-import { recordEnd } from "./tokens.ts";
+import { endTokens } from "./tokens.ts";
 
 export function accountStore(dialect: Dialect): AccountStore {
   return {
@@ -50,11 +50,7 @@ async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer
   for (const { kind, partnerId, id, seconds, nowMs } of cutOffs) {
     const committedSeconds = Math.floor(nowMs() / 1000);
     if (committedSeconds <= seconds) continue;
-    await dialect.write(async (db) => {
-      await sql`UPDATE ${sql.table(TABLES[kind].table)} SET cut_off_at = ${committedSeconds}
-        WHERE ${whereKey(kind, partnerId, { id })} AND cut_off_at < ${committedSeconds}`.execute(db);
-      await recordEnd(db, { kind, partnerId, id }, committedSeconds * 1000);
-    });
+    await dialect.write((db) => endTokens(db, { kind, partnerId, id }, committedSeconds * 1000));
   }
   return result;
 }

@@ -15,7 +15,8 @@ const TURNED_AWAY: ReadonlySet<Refusal["code"]> = new Set(["rate_limited", "wron
 const PUT_OFF_MS = 1_000;
 const PUT_OFF_MAX = 2_000;
 
-export function exchangeStore(dialect: Dialect): ExchangeStore {
+/** `flush` writes what was put off. */
+export function exchangeStore(dialect: Dialect): ExchangeStore & { flush(): Promise<void> } {
   const group = new GroupCommit<ExchangeJob, ExchangeVerdict>((jobs) => dialect.commitExchanges(jobs), EXCHANGES_MAX);
   const touched = new Map<string, number>();
 

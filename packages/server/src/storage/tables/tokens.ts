@@ -99,22 +99,27 @@ async function end(db: Transaction<Schema>, target: RevocationTarget, nowMs: () 
   const ended = await hold(db, target, nowMs);
   if (ended === undefined) return undefined;
   const now = nowMs();
-  if ("column" in ended) {
-    const { table, id } = TABLES[ended.kind as EntityKind];
-    const seconds = Math.floor(now / 1000);
-    await sql`UPDATE ${sql.table(table)} SET cut_off_at = ${seconds} WHERE partner_id = ${ended.partnerId} AND ${sql.ref(id)} = ${ended.id}
-      AND cut_off_at < ${seconds}`.execute(db);
-  }
-  await recordEnd(db, ended, now);
+  await endTokens(db, ended, now);
   return now;
 }
 
+/** As {@link recordEnd}, and in the row of a user, workspace or organization too, where issuing and checking read it. */
+export async function endTokens(db: Transaction<Schema>, ended: Ended, nowMs: number): Promise<void> {
+  if (isEntityKind(ended.kind)) {
+    const { table, id } = TABLES[ended.kind];
+    const seconds = Math.floor(nowMs / 1000);
+    await sql`UPDATE ${sql.table(table)} SET cut_off_at = ${seconds} WHERE partner_id = ${ended.partnerId} AND ${sql.ref(id)} = ${ended.id}
+      AND cut_off_at < ${seconds}`.execute(db);
+  }
+  await recordEnd(db, ended, nowMs);
+}
+
+function isEntityKind(kind: Ended["kind"]): kind is EntityKind {
+  return Object.hasOwn(TABLES, kind);
+}
+
 /** Locks what issuing reads, so that two writers queue here, and finds whose it is. */
-async function hold(
-  db: Transaction<Schema>,
-  target: RevocationTarget,
-  nowMs: () => number,
-): Promise<(Ended & { readonly column?: true }) | undefined> {
+async function hold(db: Transaction<Schema>, target: RevocationTarget, nowMs: () => number): Promise<Ended | undefined> {
   switch (target.kind) {
     case "token":
       return { kind: "token", id: target.tokenId, partnerId: target.partnerId };
@@ -142,12 +147,12 @@ async function hold(
 async function holdEntity(
   db: Transaction<Schema>,
   { kind, id }: Extract<RevocationTarget, { readonly kind: EntityKind }>,
-): Promise<(Ended & { readonly column: true }) | undefined> {
+): Promise<Ended | undefined> {
   const { table, id: column } = TABLES[kind];
   const held = await sql<{ partner_id: string }>`UPDATE ${sql.table(table)} SET revision = revision
     WHERE partner_id IN (SELECT client_id FROM partners) AND ${sql.ref(column)} = ${id} RETURNING partner_id`.execute(db);
   const [row] = held.rows;
-  return row === undefined ? undefined : { kind, id, partnerId: row.partner_id, column: true };
+  return row === undefined ? undefined : { kind, id, partnerId: row.partner_id };
 }
 
 async function listRevocations(
