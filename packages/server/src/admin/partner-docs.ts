@@ -44,6 +44,7 @@ const partnerSchema = z
       .strictObject({ requests_per_minute: z.int(), burst: z.int().describe("How many may come at once after a rest.") })
       .nullable()
       .describe("Over all nodes; null: the server's own."),
+    allowed_origins: z.array(z.string()).describe("Web origins whose pages may call the threads API from a browser."),
     created_at: z.iso.datetime(),
     updated_at: z.iso.datetime(),
   })

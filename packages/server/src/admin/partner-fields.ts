@@ -15,6 +15,7 @@ import {
   takeInJwks,
 } from "@cambist/protocol";
 import { z } from "zod";
+import { isWebOrigin } from "../http/cors.ts";
 import { isClientId } from "../ids.ts";
 import { scopeName } from "./scope-name.ts";
 
@@ -32,6 +33,8 @@ const BILLING_FEATURE_CHARACTERS_MAX = 255;
 const ALLOWED_SCOPES_MAX = 100;
 const REQUESTS_PER_MINUTE_MAX = 1_000_000;
 const BURST_MAX = 100_000;
+const ORIGINS_MAX = 50;
+const ORIGIN_CHARACTERS_MAX = 300;
 
 /** Settings of features that this version does not have: the value that changes nothing is taken, any other is refused by name. */
 const notYet = (value: boolean) =>
@@ -76,6 +79,22 @@ const rateLimits = z
   .transform(({ requests_per_minute: requestsPerMinute, burst = Math.min(requestsPerMinute, BURST_MAX) }) => ({ requestsPerMinute, burst }))
   .nullable();
 
+/** Compared character by character with what a browser sends: in any other spelling it would never match. */
+const webOrigin = visible(ORIGIN_CHARACTERS_MAX).superRefine((text, context) => {
+  if (!isWebOrigin(text)) context.addIssue({ code: "custom", message: describeOriginFault(text) });
+});
+const origins = z
+  .array(webOrigin)
+  .max(ORIGINS_MAX, `has over ${ORIGINS_MAX} origins`)
+  .transform((list) => [...new Set(list)]);
+
+function describeOriginFault(text: string): string {
+  const meant = URL.canParse(text) ? new URL(text).origin : "";
+  if (isWebOrigin(meant)) return `is not an origin as a browser sends it; write ${meant}`;
+  const form = "write https://app.example.com or https://app.example.com:8443; http is for localhost, 127.0.0.1 and [::1] only";
+  return `is not a web origin that can be allowed: ${form}`;
+}
+
 const ONE_SOURCE = "give the partner's keys by exactly one of jwks_uri and jwks";
 
 const settings = {
@@ -101,12 +120,12 @@ const settings = {
   provisioning_hourly_max: z.int().min(1).max(PROVISIONING_HOURLY_MAX),
   billing_features: z.array(visible(BILLING_FEATURE_CHARACTERS_MAX)).max(BILLING_FEATURES_MAX).nullable(),
   rate_limits: rateLimits,
+  allowed_origins: origins,
 };
 
 const notYetSettings = {
   delegation: notYet(false),
   dpop_required: notYet(false),
-  allowed_origins: z.undefined({ error: "is not available in this version" }).optional(),
 };
 
 export const createPartnerBody = z
@@ -133,6 +152,7 @@ export const createPartnerBody = z
     provisioning_hourly_max: settings.provisioning_hourly_max.default(PROVISIONING_HOURLY_DEFAULT),
     billing_features: settings.billing_features.default(null),
     rate_limits: settings.rate_limits.default(null),
+    allowed_origins: settings.allowed_origins.default([]),
   })
   .superRefine(({ jwks: set, jwks_uri: uri }, context) => {
     if ((set === undefined) === (uri === undefined)) {

@@ -59,6 +59,7 @@ export async function createPartner(
     provisioningHourlyMax: fields.provisioning_hourly_max,
     billingFeatures: fields.billing_features,
     rateLimits: fields.rate_limits,
+    allowedOrigins: fields.allowed_origins,
     secret: clientSecret === undefined ? undefined : { secretId: newSecretId(), ...deps.masterKeys.hashSecret(clientSecret) },
   };
   const partner = await deps.partners.create(created, deps.nowMs());
@@ -142,6 +143,7 @@ async function toChange(body: z.output<typeof updatePartnerBody>, deps: AdminDep
     provisioningHourlyMax: body.provisioning_hourly_max,
     billingFeatures: body.billing_features,
     rateLimits: body.rate_limits,
+    allowedOrigins: body.allowed_origins,
   };
   return Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
 }

@@ -104,6 +104,7 @@ function partnerView(partner: Partner) {
     provisioning_hourly_max: partner.provisioningHourlyMax,
     billing_features: partner.billingFeatures,
     rate_limits: partner.rateLimits && { requests_per_minute: partner.rateLimits.requestsPerMinute, burst: partner.rateLimits.burst },
+    allowed_origins: partner.allowedOrigins,
     created_at: new Date(partner.createdAtMs).toISOString(),
     updated_at: new Date(partner.updatedAtMs).toISOString(),
   } satisfies Record<keyof PartnerView, unknown>;

@@ -16,6 +16,20 @@ test.each([
   expect(fieldsOf("--rate-limits", text)).toEqual({ rate_limits: expected });
 });
 
+test.each([
+  ["https://a.example", ["https://a.example"]],
+  ["https://a.example, http://localhost:3000", ["https://a.example", "http://localhost:3000"]],
+  ["none", []],
+])("--allowed-origins %s", (text, expected) => {
+  expect(fieldsOf("--allowed-origins", text)).toEqual({ allowed_origins: expected });
+});
+
+test("--allowed-origins '' is refused before anything is sent", () => {
+  const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  expect(() => fieldsOf("--allowed-origins", "")).toThrow(/allowed-origins/);
+  write.mockRestore();
+});
+
 test.each(["", "6000,", "6000,1000,1", "many", "-1", "1.5", "none"])("--rate-limits '%s' is refused before anything is sent", (text) => {
   const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
   expect(() => fieldsOf("--rate-limits", text)).toThrow(/rate-limits/);

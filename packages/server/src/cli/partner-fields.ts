@@ -32,6 +32,15 @@ const rates: Read = (value) => {
   return { requests_per_minute: whole(perMinute), ...(burst === undefined ? {} : { burst: whole(burst) }) };
 };
 
+const NONE = "none";
+
+/** `https://a.example,https://b.example`, or `none`: a variable of the shell that is not set must not take all of them away. */
+const origins: Read = (value) => {
+  const named = list(value) as string[];
+  if (named.length === 0) throw new InvalidArgumentError("It names none; none takes all of them away.");
+  return named.length === 1 && named[0] === NONE ? [] : named;
+};
+
 /** Each option and the field of the admin API that it sets. Which values may be is for the server to say: it may be of another version. */
 const FIELDS: readonly { readonly flags: string; readonly field: string; readonly read: Read; readonly description: string }[] = [
   { flags: "--jwks-uri <url>", field: "jwks_uri", read: text, description: "where the partner publishes its keys" },
@@ -91,6 +100,12 @@ const FIELDS: readonly { readonly flags: string; readonly field: string; readonl
     field: "rate_limits",
     read: rates,
     description: "requests per minute, and how many at once after a rest (as many unless given); default for the server's own",
+  },
+  {
+    flags: "--allowed-origins <a,b>",
+    field: "allowed_origins",
+    read: origins,
+    description: "web origins whose pages may call the threads API from a browser; none to take all away",
   },
 ];
 

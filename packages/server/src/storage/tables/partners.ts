@@ -3,6 +3,7 @@ import type { Kysely, Selectable, Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
 import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
+import { isOriginAllowed, writeOrigins } from "./partner-origins.ts";
 import { partnerSecrets, secretRow } from "./partner-secrets.ts";
 import { holdAllowedScopes } from "./resource-servers.ts";
 import { recordEnd, revoke } from "./tokens.ts";
@@ -39,6 +40,7 @@ export function partnerStore(dialect: Dialect): PartnerStore {
     find,
     create: (partner, nowMs) => unlessTaken(() => dialect.write((db) => createPartner(db, partner, nowMs))),
     list: (page) => dialect.read((db) => listPartners(db, page)),
+    isOriginAllowed: (origin) => dialect.read((db) => isOriginAllowed(db, origin)),
     update: (clientId, change, nowMs) =>
       unlessTaken(async () => {
         for (;;) {
@@ -59,6 +61,7 @@ export function partnerStore(dialect: Dialect): PartnerStore {
 
 async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner | "scope_unknown"> {
   if (!(await holdAllowedScopes(db, partner.allowedScopes))) return "scope_unknown";
+  const { allowedOrigins = [] } = partner;
   await db
     .insertInto("partners")
     .values({
@@ -70,11 +73,12 @@ async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs
       audience: partner.audience,
       jwks: JSON.stringify(partner.jwks),
       jwks_uri: partner.jwksUri,
-      settings: JSON.stringify(settingsOf(partner)),
+      settings: JSON.stringify(settingsOf({ allowedOrigins, ...partner })),
       created_at: nowMs,
       updated_at: nowMs,
     })
     .execute();
+  await writeOrigins(db, partner.clientId, allowedOrigins);
   if (partner.secret !== undefined) {
     await db
       .insertInto("partner_secrets")
@@ -113,6 +117,7 @@ async function updatePartner(
     .returning("client_id")
     .execute();
   if (updated.length === 0) return "collided";
+  if (change.allowedOrigins !== undefined) await writeOrigins(db, clientId, change.allowedOrigins);
   // enabling does too: what was issued in the moment of disabling does not come back
   const isEnded = after.status !== before.status;
   if (isEnded) await recordEnd(db, { kind: "partner", id: clientId, partnerId: clientId }, nowMs());
@@ -173,6 +178,7 @@ function settingsOf(partner: PartnerSettings): PartnerSettings {
     provisioningHourlyMax: partner.provisioningHourlyMax,
     billingFeatures: partner.billingFeatures,
     rateLimits: partner.rateLimits,
+    allowedOrigins: partner.allowedOrigins,
   };
 }
 
@@ -183,6 +189,7 @@ const LATER_SETTINGS = {
   provisioningHourlyMax: PROVISIONING_HOURLY_DEFAULT,
   billingFeatures: null,
   rateLimits: null,
+  allowedOrigins: [],
 } as const;
 
 const NO_CUT_OFFS: CutOffs = { seconds: 0, keys: [] };
