@@ -1,6 +1,7 @@
 export * from "./constants.ts";
 export { describeJwksFault, describeKeyFault, jwkOf, takeInJwks } from "./jwt/key-intake.ts";
 export type { KeyIntake } from "./jwt/key-intake.ts";
+export { parseForm } from "./form.ts";
 export { parseStrictJson } from "./jwt/strict-json.ts";
 export { decodeUtf8 } from "./jwt/utf8.ts";
 export type { ClientRequest } from "./client-authentication.ts";

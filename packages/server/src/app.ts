@@ -24,6 +24,7 @@ import { type OAuthPorts, oauthPorts } from "./oauth/ports.ts";
 import { revocationFeedRoutes } from "./oauth/revocation-feed.ts";
 import { tokenRoutes } from "./oauth/token.ts";
 import { v1AuthTokenRoutes } from "./oauth/v1-auth-token.ts";
+import { conversations } from "./threads/conversations.ts";
 import { resourceMetadataUrl, wellKnownRoutes } from "./oauth/well-known.ts";
 
 export interface App {
@@ -35,17 +36,28 @@ export interface App {
 }
 
 const STOP_MS_MAX = 9_000;
+/** Of them, for answers that are under way. */
+const ANSWERS_MS_MAX = 7_000;
 const PURGE_EVERY_MS = 60_000;
 
 /** The server, whole, out of its parts. */
 export function createApp(deps: Deps): App {
   const { config, store, keyring, log, overload, nowMs } = deps;
   let stopping = false;
-  const routes = withApiDescription(
-    allRoutes(deps, () => stopping),
-    config.publicUrl,
-  );
-  const server = httpServer(routes, routerPorts(deps));
+  const ports = routerPorts(deps);
+  const { threads, tasks, accounts, tokens } = store;
+  const threadsAtWork = conversations({
+    threads,
+    tasks,
+    accounts,
+    tokens,
+    agent: deps.agent,
+    authenticate: ports.authenticate,
+    nowMs,
+    log,
+  });
+  const routes = withApiDescription([...allRoutes(deps, () => stopping), ...threadsAtWork.routes], config.publicUrl);
+  const server = httpServer(routes, ports);
   let purging: NodeJS.Timeout | undefined;
   let unwatch: (() => void) | undefined;
   return {
@@ -53,24 +65,28 @@ export function createApp(deps: Deps): App {
     async start() {
       const port = await server.listen(config.host, config.port);
       purging = setInterval(() => {
-        const purged = [store.exchanges.purgeSpent(nowMs()), store.accounts.purgeRepeated(nowMs()), store.tokens.purge(nowMs())];
-        Promise.all(purged).catch((error: unknown) => log.warn("purge failed", { error }));
+        purge(store, nowMs()).catch((error: unknown) => log.warn("purge failed", { error }));
       }, PURGE_EVERY_MS);
       purging.unref();
       unwatch = overload.watch();
+      threadsAtWork.start();
       return port;
     },
     async stop() {
       stopping = true;
       clearInterval(purging);
       unwatch?.();
-      await Promise.all([server.close(STOP_MS_MAX), keyring.close()]);
+      await Promise.all([threadsAtWork.stop(ANSWERS_MS_MAX), server.close(STOP_MS_MAX), keyring.close()]);
       await store.close();
     },
   };
 }
 
-export function routerPorts({ config, resource, liveTokens, quotas, log, metrics, overload }: Deps): RouterPorts {
+async function purge({ exchanges, accounts, tokens, tasks }: Deps["store"], nowMs: number): Promise<void> {
+  await Promise.all([exchanges.purgeSpent(nowMs), accounts.purgeRepeated(nowMs), tokens.purge(nowMs), tasks.purgeEvents(nowMs)]);
+}
+
+export function routerPorts({ config, store, resource, liveTokens, quotas, log, metrics, overload }: Deps): RouterPorts {
   const authenticate = authenticator({
     resource,
     resourceMetadataUrl: resourceMetadataUrl(resource),
@@ -82,7 +98,8 @@ export function routerPorts({ config, resource, liveTokens, quotas, log, metrics
     log.warn("X-Forwarded-For of an address that CAMBIST_TRUSTED_PROXIES does not list is not looked at; if it is your proxy, list it"),
   );
   const basePath = new URL(config.publicUrl).pathname.replace(/\/$/, "");
-  return { authenticate, clientAddress: forwarded, log, metrics, basePath, issuer: config.publicUrl, overload };
+  const isOriginAllowed = (origin: string) => store.partners.isOriginAllowed(origin);
+  return { authenticate, clientAddress: forwarded, log, metrics, basePath, issuer: config.publicUrl, overload, isOriginAllowed };
 }
 
 export function adminDeps({ config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, nowMs, log }: Deps): AdminDeps {

@@ -1,3 +1,5 @@
+import type { Agent } from "./agents/agent.ts";
+import { demoAgent } from "./agents/demo.ts";
 import type { Config } from "./config.ts";
 import { prepareDatabaseFile } from "./data-dir.ts";
 import { type LiveTokens, liveTokens } from "./http/live-token.ts";
@@ -33,11 +35,12 @@ export interface Deps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly overload: Overload;
+  readonly agent: Agent;
   readonly nowMs: () => number;
 }
 
 /** What a test puts in place of the machine's own. */
-export interface DepsOverrides extends Partial<Pick<Deps, "log" | "nowMs" | "overload" | "wrongSecrets">> {
+export interface DepsOverrides extends Partial<Pick<Deps, "agent" | "log" | "nowMs" | "overload" | "wrongSecrets">> {
   readonly network?: Pick<OutboundOptions, "resolve" | "ca">;
 }
 
@@ -73,7 +76,7 @@ export async function openDeps(config: Config, testOverrides?: DepsOverrides): P
       restoredAtSeconds: store.restoredAtSeconds,
     });
     const built = { config, store, masterKeys, keyring, outbound, partnerKeys, resource, scopes, liveTokens: live, log, metrics, nowMs };
-    return { ...built, ...limits(built, overrides), overload };
+    return { ...built, ...limits(built, overrides), overload, agent: overrides.agent ?? demoAgent() };
   } catch (thrown) {
     await store.close();
     throw thrown;

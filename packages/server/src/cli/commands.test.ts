@@ -21,7 +21,7 @@ describe("the command line", () => {
   test("has the commands of the contract", () => {
     expect(all.map(({ name }) => name.replace("cambist ", ""))).toEqual(
       expect.arrayContaining(
-        ["sandbox", "serve", "sandbox-token", "keys", "keys rotate", "jwks from-pem", "migrate", "backup", "restore"].concat(
+        ["sandbox", "serve", "sandbox-token", "chat", "keys", "keys rotate", "jwks from-pem", "migrate", "backup", "restore"].concat(
           ["create", "list", "show", "update", "disable", "keys", "secret add", "secret remove"].map((name) => `partner ${name}`),
         ),
       ),

@@ -1,5 +1,6 @@
 import { redact } from "@cambist/protocol";
 import { Command } from "commander";
+import { addChatCommand } from "./chat.ts";
 import { addJwksCommands } from "./jwks.ts";
 import { addKeyCommands } from "./keys.ts";
 import { addPartnerCommands } from "./partner.ts";
@@ -16,6 +17,7 @@ export function commands(): Command {
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(redact(text.replace(/^error: /, "cambist: "))) });
   addServerCommands(program);
+  addChatCommand(program);
   addPartnerCommands(program);
   addResourceServerCommands(program);
   addScopeCommands(program);

@@ -11,18 +11,25 @@ export function printSandboxToken(env: Environment, options: { user?: string; se
   if ((options.user === undefined) === (options.serviceAccount !== true)) {
     throw new UsageError("give exactly one of --user ID and --service-account");
   }
-  const { partner, privateKeyPem } = readDemoPartner(readDataDir(env));
+  const signer = readDemoPartner(readDataDir(env));
+  process.stdout.write(`${signSubjectToken(signer, options.user ?? signer.partner.clientId)}\n`);
+}
+
+export type DemoSigner = ReturnType<typeof readDemoPartner>;
+
+/** A subject token of the demo partner for one of its users, or for its client id. */
+export function signSubjectToken({ partner, privateKeyPem }: DemoSigner, subject: string): string {
   const now = Math.floor(Date.now() / 1000);
   const claims = {
     iss: partner.clientId,
-    sub: options.user ?? partner.clientId,
+    sub: subject,
     aud: partner.audience,
     iat: now,
     exp: now + LIFETIME_SECONDS,
     jti: randomUUID(),
   };
   const signingInput = `${encode({ alg: "RS256", kid: partner.kid })}.${encode(claims)}`;
-  process.stdout.write(`${signingInput}.${signJws("RS256", createPrivateKey(privateKeyPem), signingInput)}\n`);
+  return `${signingInput}.${signJws("RS256", createPrivateKey(privateKeyPem), signingInput)}`;
 }
 
 function encode(value: object): string {

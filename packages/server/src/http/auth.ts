@@ -66,7 +66,8 @@ async function authenticateAccessToken(
       headers: { "www-authenticate": challenge(`, error="insufficient_scope", scope="${auth.scope}"`) },
     });
   }
-  return user === undefined ? { kind: "service_account", partner } : { kind: "user", partner, ...user };
+  if (user === undefined) return { kind: "service_account", partner };
+  return { kind: "user", partner, ...user, token: { tokenId: token.tokenId, expiresAtMs: token.expiresAtSeconds * 1000 } };
 }
 
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;

@@ -48,6 +48,7 @@ const TAGS: Readonly<Record<Route["docs"]["tag"], string>> = {
   token: "Tokens for partners' users and for partners themselves.",
   accounts: "Organizations, workspaces and users of a partner.",
   admin: "Partners, their keys and secrets, and the server's own keys, for the operator.",
+  threads: "Conversations of a partner's user with the agent.",
   discovery: "What an API or a client reads before it begins.",
   operation: "Health and metrics.",
   documentation: "What the refusals mean, and this description.",

@@ -16,7 +16,14 @@ export type RouteAuth =
 export type Principal =
   | { readonly kind: "public" | "oauth_client" | "operator" }
   | { readonly kind: "service_account"; readonly partner: Partner }
-  | { readonly kind: "user"; readonly partner: Partner; readonly userId: string; readonly workspaceId: string; readonly orgId: string };
+  | {
+      readonly kind: "user";
+      readonly partner: Partner;
+      readonly userId: string;
+      readonly workspaceId: string;
+      readonly orgId: string;
+      readonly token: { readonly tokenId: string; readonly expiresAtMs: number };
+    };
 
 export type PrincipalOf<A extends RouteAuth> = Extract<Principal, { readonly kind: A["kind"] }>;
 
@@ -25,6 +32,20 @@ export interface Answer {
   /** A string is sent as it is, anything else as JSON. */
   readonly body: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  /** In place of the body, which stays open: called once the headers are out. Not for HEAD. */
+  readonly stream?: (sink: EventSink) => void;
+}
+
+/** The way to a client that takes what it gets at its own pace. */
+export interface EventSink {
+  /** False: it is behind; what is written before `onDrain` is held in memory. */
+  write(bytes: string | Uint8Array): boolean;
+  end(last: string): void;
+  /** Cuts the connection off. */
+  destroy(): void;
+  onDrain(listener: () => void): void;
+  /** Once, however the connection ended; also where it is gone already. */
+  onClose(listener: () => void): void;
 }
 
 export interface RawRequest {
@@ -40,6 +61,7 @@ export interface RawRequest {
   readonly hasDpopProof: boolean;
   readonly ifMatch: string | undefined;
   readonly idempotencyKey: string | undefined;
+  readonly lastEventId: string | undefined;
   /** Path and query, as they came. */
   readonly url: string;
   /** One character per byte (latin1). */
@@ -59,7 +81,7 @@ export interface RouteDocs {
   /** A few words, as the contract names the operation. */
   readonly summary: string;
   readonly description?: string;
-  readonly tag: "token" | "accounts" | "admin" | "discovery" | "operation" | "documentation";
+  readonly tag: "token" | "accounts" | "admin" | "discovery" | "operation" | "documentation" | "threads";
   /** Of a body that is a form, which the handler reads itself. */
   readonly form?: z.ZodType;
   /**
@@ -89,6 +111,10 @@ export interface Route {
   readonly schemas: RouteSchemas;
   /** Takes the headers by which a write is made once (Idempotency-Key) or only on what its sender has seen (If-Match). */
   readonly conditions: readonly ("idempotency_key" | "if_match")[];
+  /** Its body may come as a form, too. */
+  readonly takesForm?: true;
+  /** Pages of the origins that partners allow may call it (cors.ts). */
+  readonly browser?: true;
   handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;
   /** Where errors have another shape than RFC 9457: the answer to a request that does not reach the handler. */
   refuseUnread?(raw: RawRequest, why: Unread): Promise<Answer>;

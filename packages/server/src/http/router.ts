@@ -2,27 +2,25 @@ import type { OutgoingHttpHeaders } from "node:http";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
 import { StoreUnavailable } from "@cambist/protocol";
 import { newTraceId } from "../ids.ts";
-import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
 import type { ClientAddress } from "./client-address.ts";
+import { corsHeaders, type CorsPorts, isPreflight, preflightAnswer } from "./cors.ts";
 import { envelopeAnswer, isUnderEnvelope } from "./envelope.ts";
+import { eventSink } from "./event-sink.ts";
 import { guardedServer, unreadAnswer } from "./guarded-server.ts";
-import { parseJsonBody, validateInput } from "./input.ts";
-import type { Overload } from "./overload.ts";
-import { Problem, problemAnswer } from "./problem.ts";
+import { parseBody, validateInput } from "./input.ts";
+import { listsFaults, Problem, problemAnswer } from "./problem.ts";
 import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
-import type { Answer, RawRequest, Route, Unread } from "./route.ts";
+import type { Answer, Principal, RawRequest, Route, Unread } from "./route.ts";
 
-export interface RouterPorts {
+export interface RouterPorts extends CorsPorts {
   readonly authenticate: Authenticate;
   readonly clientAddress: ClientAddress;
-  readonly log: Log;
   readonly metrics: Metrics;
   /** The path of the public URL, without a slash at its end: routes answer under it too, whether or not a proxy takes it away. */
   readonly basePath: string;
   readonly issuer: string;
-  readonly overload: Overload;
 }
 
 export interface HttpServer {
@@ -78,7 +76,7 @@ function rewriting(basePath: string): object {
 function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: RouterPorts): void {
   const methodsByPath = new Map<string, HTTPMethods[]>();
   for (const route of routes) {
-    methodsByPath.set(route.path, [...(methodsByPath.get(route.path) ?? []), route.method, ...(route.method === "GET" ? ["HEAD"] : [])]);
+    methodsByPath.set(route.path, [...(methodsByPath.get(route.path) ?? []), ...methodsOf(route)]);
     app.route({
       method: route.method,
       url: route.path,
@@ -91,10 +89,15 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
     const route = routes.find((candidate) => candidate.path === path);
     const allow = { allow: methods.join(", ") };
     const problem = new Problem(405, `Use ${methods.join(" or ")} here.`, { headers: allow });
+    const forBrowsers = routes.filter((candidate) => candidate.path === path && candidate.browser).flatMap(methodsOf);
     app.route({
       method: METHODS.filter((method) => !methods.includes(method)),
       url: path,
       async handler(request, reply) {
+        if (forBrowsers.length > 0) {
+          if (isPreflight(request)) return sendAnswer(reply, await preflightAnswer(request.headers, forBrowsers, ports));
+          reply.headers(await corsHeaders(request.headers, undefined, ports));
+        }
         const refused = await route?.refuseUnread?.(rawRequest(request, ports), "method_not_allowed");
         const answer = refused ?? errorAnswer(problem, request);
         return sendAnswer(reply, { ...answer, headers: { ...answer.headers, ...allow } });
@@ -103,17 +106,24 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
   }
 }
 
+/** The framework answers HEAD wherever it answers GET. */
+function methodsOf({ method }: Route): HTTPMethods[] {
+  return method === "GET" ? [method, "HEAD"] : [method];
+}
+
 async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: RouterPorts): Promise<FastifyReply> {
   const started = performance.now();
   const raw = rawRequest(request, ports);
   let answer: Answer;
+  let principal: Principal | undefined;
   ports.overload.begin();
   try {
-    const principal = await ports.authenticate(route.auth, raw);
-    const body = route.schemas.body ? parseJsonBody(raw) : undefined;
+    principal = await ports.authenticate(route.auth, raw);
+    const body = route.schemas.body ? parseBody(route, raw) : undefined;
     const input = validateInput(route, { body, query: request.query, params: request.params });
     answer = await route.handle({ ...input, principal, raw });
   } finally {
+    if (route.browser) reply.headers(await corsHeaders(request.headers, principal, ports));
     ports.overload.end();
     if (raw.standing !== undefined) reply.headers(standingHeaders(route, raw.standing)); // stay where the answer will be that to what was thrown
   }
@@ -133,6 +143,8 @@ async function answerFailure(
   ports: RouterPorts,
 ): Promise<FastifyReply> {
   const unread = UNREAD[frameworkCode(error) ?? ""];
+  // what fails in answerCall has them already; here is what did not come so far
+  if (route.browser && !reply.hasHeader("vary")) reply.headers(await corsHeaders(request.headers, undefined, ports));
   let answer: Answer;
   try {
     answer =
@@ -166,6 +178,7 @@ function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): Ra
     hasDpopProof: request.headers["dpop"] !== undefined,
     ifMatch: request.headers["if-match"],
     idempotencyKey: request.headers["idempotency-key"] as string | undefined, // Node joins several with a comma and a space
+    lastEventId: request.headers["last-event-id"] as string | undefined,
     url: request.url,
     body: Buffer.isBuffer(request.body) ? request.body.toString("latin1") : "",
   };
@@ -173,7 +186,9 @@ function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): Ra
 
 /** In the form of the path, whether or not there is a route at it (contract §3). */
 function errorAnswer(problem: Problem, { id, url }: FastifyRequest): Answer {
-  return isUnderEnvelope(url) ? envelopeAnswer(problem.status, problem.headers) : problemAnswer(problem, id);
+  return isUnderEnvelope(url)
+    ? envelopeAnswer(problem.status, problem.headers)
+    : problemAnswer(problem, id, listsFaults(url) ? "list" : "text");
 }
 
 /** What went wrong before or in a handler, as an answer. What is not known here is a fault of ours: logged, and told as no more than that. */
@@ -218,17 +233,35 @@ function frameworkCode(error: unknown): string | undefined {
  * Past the framework, which has nothing left to add: Node sends head and body in one piece, where a body of bytes would be two, and JSON gets no
  * charset, which it has none of (RFC 8259 §11).
  */
-function sendAnswer(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
+function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {
+  const { status, headers, body } = answer;
+  if (answer.stream !== undefined) return openStream(reply, answer, answer.stream);
   const text = typeof body === "string" ? body : JSON.stringify(body);
+  const hasBody = status !== 204; // which has no length either (RFC 9110 §8.6)
   reply.hijack();
   reply.raw.writeHead(status, {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store", // most answers hold a secret or somebody's data: a cache keeps what its route says it may, and nothing else
-    "content-type": typeof body === "string" ? "text/plain; charset=utf-8" : "application/json",
+    ...(hasBody && { "content-type": typeof body === "string" ? "text/plain; charset=utf-8" : "application/json" }),
     ...(reply.getHeaders() as OutgoingHttpHeaders),
     ...headers,
-    "content-length": Buffer.byteLength(text),
+    ...(hasBody && { "content-length": Buffer.byteLength(text) }),
   });
   reply.raw.end(text);
+  return reply;
+}
+
+/** Stays open: nothing may hold it back on its way, keep it, or change it. */
+function openStream(reply: FastifyReply, { status, headers }: Answer, stream: NonNullable<Answer["stream"]>): FastifyReply {
+  reply.hijack();
+  reply.raw.writeHead(status, {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no", // nginx
+    ...(reply.getHeaders() as OutgoingHttpHeaders),
+    ...headers,
+  });
+  if (reply.request.method === "HEAD") reply.raw.end();
+  else stream(eventSink(reply.raw));
   return reply;
 }

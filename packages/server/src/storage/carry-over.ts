@@ -30,6 +30,7 @@ const asInBackup: Step = () => undefined;
 
 /** In this order. A new table does not compile without an answer to the question what of it a restore must not bring back. */
 const STEPS: Readonly<Record<keyof Schema, Step>> = {
+  partner_origins: withdrawOrigins, // before partners, which compares the settings
   partners: withdrawFromPartners,
   partner_secrets: removeSecrets,
   partner_jwks: asInBackup, // emptied by every restore
@@ -47,6 +48,11 @@ const STEPS: Readonly<Record<keyof Schema, Step>> = {
   resource_servers: asInBackup,
   scopes: asInBackup,
   exchanges: asInBackup, // the replaced store is kept, and its record with it
+  threads: eraseThreads, // what is in them goes with them
+  thread_messages: asInBackup,
+  thread_tasks: asInBackup, // what had no answer then gets one now
+  thread_events: asInBackup,
+  thread_artifacts: asInBackup,
   store_state: asInBackup, // written by every restore
   leases: asInBackup, // emptied by every restore
   migrations: asInBackup,
@@ -66,6 +72,26 @@ export function carryOver(files: StoreFiles): Withdrawals {
   };
   for (const step of Object.values(STEPS)) step(files, report);
   return report;
+}
+
+/**
+ * An origin that was taken off the list may be in other hands by now, like a key. It goes from both places in which it stands; the rest of the
+ * settings is as in the backup. Of partners that the replaced store knows, and where it knows of origins.
+ */
+function withdrawOrigins(files: StoreFiles): void {
+  if (!hasColumn(files, "partner_origins", "origin")) return;
+  const withdrawn = files.rows<{ partner_id: string }>(
+    `DELETE FROM restored.partner_origins WHERE partner_id IN (SELECT client_id FROM replaced.partners)
+      AND (partner_id, origin) NOT IN (SELECT partner_id, origin FROM replaced.partner_origins) RETURNING partner_id`,
+  );
+  for (const clientId of new Set(withdrawn.map((row) => row.partner_id))) {
+    files.rows(
+      `UPDATE restored.partners SET settings = json_set(settings, '$.allowedOrigins', json((
+        SELECT json_group_array(listed.value) FROM json_each(settings, '$.allowedOrigins') AS listed
+          WHERE listed.value IN (SELECT origin FROM restored.partner_origins WHERE partner_id = client_id)))) WHERE client_id = ?`,
+      clientId,
+    );
+  }
 }
 
 function withdrawFromPartners(files: StoreFiles, report: Draft): void {
@@ -153,6 +179,15 @@ function withdrawAccounts(table: AccountTable, id: string): Step {
     );
     report.disabled = { ...report.disabled, [table]: disabled.length };
   };
+}
+
+/** Of partners that the replaced store knows: what its users have deleted since must not come back. */
+function eraseThreads(files: StoreFiles): void {
+  if (!hasColumn(files, "threads", "thread_id")) return;
+  files.exec(
+    `DELETE FROM restored.threads WHERE partner_id IN (SELECT client_id FROM replaced.partners)
+      AND (partner_id, thread_id) NOT IN (SELECT partner_id, thread_id FROM replaced.threads WHERE user_id IS NOT NULL)`,
+  );
 }
 
 /** A late repetition must not make anew what is erased: its key stays used. */

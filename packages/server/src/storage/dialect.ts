@@ -1,4 +1,4 @@
-import type { Kysely, Transaction } from "kysely";
+import type { Kysely, RawBuilder, Transaction } from "kysely";
 import type { ExchangeFacts, IssueRequest, IssueVerdict, OpaqueToken, Refusal, Spend } from "@cambist/protocol";
 import type { BucketCharge } from "./charge-bucket.ts";
 import type { OpaqueTokensTable, Schema } from "./schema.ts";
@@ -22,6 +22,8 @@ export interface Dialect {
   isTokenRevoked(tokenId: string): Promise<boolean>;
   /** A single durable statement, which holds nobody up: see charge-bucket.ts. Gives the level. */
   chargeBucket(charge: BucketCharge): Promise<number>;
+  /** Rows out of a JSON array of objects, to be selected from: one statement, always the same, for any number of them. */
+  unpack(json: string, columns: Readonly<Record<string, "text" | "bigint">>): RawBuilder<unknown>;
   /** All jobs in one durable transaction, each with its own verdict, in order. */
   commitExchanges(jobs: readonly ExchangeJob[]): Promise<ExchangeVerdict[]>;
   isUniqueViolation(error: unknown): boolean;

@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Dialect } from "./dialect.ts";
 import { postgresDialect } from "./dialects/postgres.ts";
 import { sqliteDialect } from "./dialects/sqlite.ts";
+import { EndedTokensNotice } from "./ended-tokens.ts";
 import { migrate } from "./migrate.ts";
 import type { Store } from "./store.ts";
 import { accountStore } from "./tables/accounts.ts";
@@ -11,6 +12,8 @@ import { partnerStore } from "./tables/partners.ts";
 import { rateLimitStore } from "./tables/rate-limits.ts";
 import { resourceServerStore } from "./tables/resource-servers.ts";
 import { signingKeyStore } from "./tables/signing-keys.ts";
+import { taskStore } from "./tables/thread-tasks.ts";
+import { threadStore } from "./tables/threads.ts";
 import { tokenStore } from "./tables/tokens.ts";
 
 export type StoreLocation = { readonly sqlitePath: string } | { readonly postgresUrl: string };
@@ -28,7 +31,9 @@ export async function openStore(location: StoreLocation, onIdleError: (error: Er
   }
 }
 
-export function storeOver(dialect: Dialect, restoredAtSeconds?: number): Store {
+export function storeOver(database: Dialect, restoredAtSeconds?: number): Store {
+  const ends = new EndedTokensNotice();
+  const dialect = ends.watch(database);
   const exchanges = exchangeStore(dialect);
   return {
     restoredAtSeconds,
@@ -37,9 +42,11 @@ export function storeOver(dialect: Dialect, restoredAtSeconds?: number): Store {
     accounts: accountStore(dialect),
     signingKeys: signingKeyStore(dialect),
     exchanges,
-    tokens: tokenStore(dialect),
+    tokens: tokenStore(dialect, ends),
     resourceServers: resourceServerStore(dialect),
     rateLimits: rateLimitStore(dialect),
+    threads: threadStore(dialect),
+    tasks: taskStore(dialect),
     async ping() {
       await dialect.read((db) => sql`SELECT 1`.execute(db));
     },

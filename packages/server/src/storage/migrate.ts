@@ -8,6 +8,8 @@ import { accounts } from "./migrations/0003-accounts.ts";
 import { signingKeySchedule } from "./migrations/0004-signing-key-schedule.ts";
 import { rateLimits } from "./migrations/0005-rate-limits.ts";
 import { tokens } from "./migrations/0006-tokens.ts";
+import { partnerOrigins } from "./migrations/0007-partner-origins.ts";
+import { threads } from "./migrations/0008-threads.ts";
 
 type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 
@@ -19,6 +21,8 @@ const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
   ["0004-signing-key-schedule", signingKeySchedule],
   ["0005-rate-limits", rateLimits],
   ["0006-tokens", tokens],
+  ["0007-partner-origins", partnerOrigins],
+  ["0008-threads", threads],
 ];
 
 export const MIGRATION_NAMES: readonly string[] = MIGRATIONS.map(([name]) => name);

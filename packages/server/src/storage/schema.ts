@@ -2,6 +2,7 @@
 export interface Schema {
   partners: PartnersTable;
   partner_secrets: PartnerSecretsTable;
+  partner_origins: PartnerOriginsTable;
   partner_jwks: PartnerJwksTable;
   organizations: OrganizationsTable;
   workspaces: WorkspacesTable;
@@ -17,6 +18,11 @@ export interface Schema {
   resource_server_secrets: ResourceServerSecretsTable;
   scopes: ScopesTable;
   exchanges: ExchangesTable;
+  threads: ThreadsTable;
+  thread_messages: ThreadMessagesTable;
+  thread_tasks: ThreadTasksTable;
+  thread_events: ThreadEventsTable;
+  thread_artifacts: ThreadArtifactsTable;
   store_state: StoreStateTable;
   leases: LeasesTable;
   migrations: MigrationsTable;
@@ -50,6 +56,12 @@ export interface PartnerSecretsTable {
   pepper_id: string;
   created_at: number;
   last_used_at: number | null;
+}
+
+/** The `allowedOrigins` of the partner's settings once more, to be found without knowing the partner. */
+export interface PartnerOriginsTable {
+  partner_id: string;
+  origin: string;
 }
 
 /** The last good answer of a partner's `jwks_uri`, and the last bad one. */
@@ -233,6 +245,75 @@ export interface ExchangesTable {
   /** The `jti` of the access token. */
   token_id: string | null;
   address: string;
+}
+
+export interface ThreadsTable {
+  partner_id: string;
+  thread_id: string;
+  /** null: deleted, so nobody's, and what is in it on its way out. */
+  user_id: string | null;
+  name: string;
+  /** Also the position of the next message. */
+  message_count: number;
+  /** No later message has an earlier time. */
+  last_message_at: number;
+  /** Of the latest task, a JSON string; null: there was none. */
+  progress_log: string | null;
+  created_at: number;
+  updated_at: number;
+}
+
+export interface ThreadMessagesTable {
+  partner_id: string;
+  thread_id: string;
+  /** 0, 1, 2, …, without a gap. */
+  position: number;
+  message_id: string;
+  /** Of a user's message: the one that answers it; of an agent's: the one that it came from. */
+  task_id: string;
+  is_user_message: number;
+  /** A JSON string: PostgreSQL's text takes no NUL. */
+  message: string;
+  citations: string;
+  sent_at: number;
+}
+
+/** A message that has no answer yet. */
+export interface ThreadTasksTable {
+  partner_id: string;
+  thread_id: string;
+  task_id: string;
+  /** Of its message. */
+  position: number;
+  /** Of whoever works on it, another one each time; empty before that. */
+  lease_id: string;
+  /** 0: nobody works on it. */
+  lease_until: number;
+  /** How often somebody began to. */
+  attempts: number;
+  /** Where its events begin; null: it was not begun. */
+  first_event_id: number | null;
+  is_cancelled: number;
+  created_at: number;
+}
+
+/** What was streamed in one go. */
+export interface ThreadEventsTable {
+  partner_id: string;
+  thread_id: string;
+  first_id: number;
+  last_id: number;
+  /** `[[kind, data], …]`, JSON. */
+  events: string;
+  /** Of what a message repeats later; null: kept with the thread. */
+  expires_at: number | null;
+}
+
+export interface ThreadArtifactsTable {
+  partner_id: string;
+  thread_id: string;
+  artifact_id: string;
+  artifact: string;
 }
 
 /** `restored_at`: when this store was put in place of another one, milliseconds. */

@@ -80,6 +80,72 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
     });
   });
 
+  describe("origins", () => {
+    const rowsOf = async (clientId: string) =>
+      (await opened.database.query("SELECT origin FROM partner_origins WHERE partner_id = $1 ORDER BY origin", [clientId])).map(
+        (row) => row["origin"],
+      );
+    const allowed = async (origin: string) => Promise.all(opened.nodes.map((node) => node.partners.isOriginAllowed(origin)));
+
+    test("are none unless given, and then those of the setting, in their order", async () => {
+      expect((await opened.createPartner()).allowedOrigins).toEqual([]);
+      const { clientId } = await opened.createPartner({ allowedOrigins: ["https://b.example", "https://a.example"] });
+      expect((await opened.nodes[1].partners.find(clientId))?.allowedOrigins).toEqual(["https://b.example", "https://a.example"]);
+      expect(await rowsOf(clientId)).toEqual(["https://a.example", "https://b.example"]);
+    });
+
+    test("a record of a version that had none has none", async () => {
+      const { clientId } = await opened.createPartner();
+      const [row] = await opened.database.query("SELECT settings FROM partners WHERE client_id = $1", [clientId]);
+      const { allowedOrigins: _none, ...earlier } = JSON.parse(String(row?.["settings"])) as Record<string, unknown>;
+      await opened.database.query("UPDATE partners SET settings = $1, version = 7 WHERE client_id = $2", [
+        JSON.stringify(earlier),
+        clientId,
+      ]);
+      expect(await store.partners.find(clientId)).toMatchObject({ version: 7, allowedOrigins: [] });
+    });
+
+    test("one is allowed on both nodes while an active partner lists it, exactly so", async () => {
+      const origin = "https://shared.example";
+      const [one, two] = [
+        await opened.createPartner({ allowedOrigins: [origin] }),
+        await opened.createPartner({ allowedOrigins: [origin] }),
+      ];
+      expect(await allowed(origin)).toEqual([true, true]);
+      for (const other of ["https://shared.example:443", "https://Shared.example", "https://shared", "%", "' OR ''='"]) {
+        expect(await allowed(other), other).toEqual([false, false]);
+      }
+      await store.partners.update(one.clientId, { allowedOrigins: [] }, () => NOW);
+      expect(await allowed(origin)).toEqual([true, true]);
+      await store.partners.update(two.clientId, { status: "disabled" }, () => NOW);
+      expect(await allowed(origin)).toEqual([false, false]);
+      await store.partners.update(two.clientId, { status: "active" }, () => NOW);
+      expect(await allowed(origin)).toEqual([true, true]);
+    });
+
+    test("of 16 callers that replace the list, the rows are those of the one that was last", async () => {
+      const { clientId } = await opened.createPartner({ allowedOrigins: ["https://first.example"] });
+      await opened.race((node, caller) =>
+        node.partners.update(clientId, { allowedOrigins: ["https://common.example", `https://c${caller}.example`] }, () => NOW),
+      );
+      const listed = (await store.partners.find(clientId))?.allowedOrigins ?? [];
+      expect(listed).toHaveLength(2);
+      expect(await rowsOf(clientId)).toEqual(listed.toSorted());
+    });
+
+    test("a change that is refused leaves them as they were", async () => {
+      const taken = (await opened.createPartner()).issuer;
+      const { clientId } = await opened.createPartner({ allowedOrigins: ["https://kept.example"] });
+      const change = { issuer: taken, allowedOrigins: ["https://never.example"] };
+      expect(await store.partners.update(clientId, change, () => NOW)).toBe("issuer_taken");
+      expect(await store.partners.create(newPartner(change), NOW)).toBe("issuer_taken");
+      expect([await allowed("https://kept.example"), await allowed("https://never.example")]).toEqual([
+        [true, true],
+        [false, false],
+      ]);
+    });
+  });
+
   describe("secrets", () => {
     test("two may live at once; of 16 callers that add a second, one does", async () => {
       const { clientId } = await opened.createPartner();

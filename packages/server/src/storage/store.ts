@@ -1,5 +1,6 @@
 import type { Client, ExchangeFacts, IssueRequest, IssueVerdict, Refusal, Spend, SubjectTokenAlgorithm } from "@cambist/protocol";
 import type { AccountStore } from "./account-store.ts";
+import type { TaskStore, ThreadStore } from "./thread-store.ts";
 import type { ResourceServerStore, StoredSecret, TokenStore } from "./token-store.ts";
 
 /**
@@ -15,6 +16,8 @@ export interface Store {
   readonly tokens: TokenStore;
   readonly resourceServers: ResourceServerStore;
   readonly rateLimits: RateLimitStore;
+  readonly threads: ThreadStore;
+  readonly tasks: TaskStore;
   /**
    * When this store was last put back from a backup, seconds since 1970. What was spent or withdrawn between the backup and then is not in it: nothing
    * that was signed until then may pass.
@@ -32,12 +35,16 @@ export interface PartnerSettings extends Omit<Client, "clientId" | "version" | "
   readonly billingFeatures: readonly string[] | null;
   /** null: the server's own. */
   readonly rateLimits: RateLimits | null;
+  /** Web origins (RFC 6454 §6.2) whose pages may call the routes that are for browsers, each once. */
+  readonly allowedOrigins: readonly string[];
 }
 
 /** Of a partner, over all nodes: so many in a minute on average, and after a rest so many at once. */
 export interface RateLimits {
   readonly requestsPerMinute: number;
   readonly burst: number;
+  /** Streams of threads that may be open at once on each node; absent: as the server has it. */
+  readonly streamsMax?: number | undefined;
 }
 
 export type PartnerSecret = StoredSecret;
@@ -61,7 +68,9 @@ export interface Partner extends Client, PartnerSettings {
   readonly updatedAtMs: number;
 }
 
-export interface NewPartner extends Omit<Client, "version" | "cutOffs">, PartnerSettings {
+export interface NewPartner extends Omit<Client, "version" | "cutOffs">, Omit<PartnerSettings, "allowedOrigins"> {
+  /** None unless given. */
+  readonly allowedOrigins?: readonly string[];
   readonly name: string;
   readonly jwks: unknown;
   readonly jwksUri: string | null;
@@ -87,6 +96,8 @@ export interface PartnerStore {
   /** The same object as long as the record does not change. */
   find(clientId: string): Promise<Partner | undefined>;
   list(page: { readonly after: string | undefined; readonly limit: number }): Promise<Page<Partner>>;
+  /** Whether any active partner lists it, exactly so. Not for what has a caller: that is for the caller's partner alone to allow. */
+  isOriginAllowed(origin: string): Promise<boolean>;
   update(clientId: string, change: PartnerChange, nowMs: () => number): Promise<Partner | "absent" | PartnerRefused>;
   listSecrets(clientId: string): Promise<readonly ListedSecret[]>;
   /** At most `countMax` live at once. */

@@ -10,6 +10,14 @@ export type RevocationTarget =
   | { readonly kind: "partner"; readonly clientId: string }
   | { readonly kind: "partner_key"; readonly clientId: string; readonly kid: string };
 
+/** A subject whose tokens have ended. */
+export interface EndedTokens {
+  readonly kind: RevocationTarget["kind"];
+  readonly id: string;
+  readonly kid?: string;
+  readonly partnerId: string | null;
+}
+
 /** A line of the revocation feed. Tokens of the subject with an `iat` at or before `cutOffSeconds` are dead. */
 export interface Revocation {
   readonly kind: RevocationTarget["kind"];
@@ -41,6 +49,8 @@ export interface TokenStore {
    * it began some seconds ago.
    */
   listRevocations(partnerId: string | undefined, after: RevocationPosition | undefined, limit: number): Promise<readonly Revocation[]>;
+  /** Calls back whenever this process, by whatever write, has ended tokens: once that is durable. */
+  onEnded(listener: (ended: EndedTokens) => void): void;
   /** Forgets opaque tokens and revocations whose time is over. Gives the number. */
   purge(nowMs: number): Promise<number>;
 }

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { type App, createApp } from "../app.ts";
 import type { Config } from "../config.ts";
 import { type Deps, type DepsOverrides, openDeps } from "../deps.ts";
+import type { Agent } from "../agents/agent.ts";
 import { WrongSecrets } from "../http/wrong-secrets.ts";
 import { openLog } from "../telemetry/log.ts";
 import { createMigratedDatabase, type DialectName, type TestDatabase } from "./database.ts";
@@ -45,6 +46,7 @@ export interface TestServer {
 export interface TestOverrides extends Partial<Config> {
   readonly network?: DepsOverrides["network"] | undefined;
   readonly limitsWrongSecrets?: boolean;
+  readonly agent?: Agent | undefined;
 }
 
 const LIFTED = { requestsPerMinute: 1_000_000, burst: 1_000_000 };
@@ -52,18 +54,18 @@ const LIFTED = { requestsPerMinute: 1_000_000, burst: 1_000_000 };
 /** @param route changes the way to PostgreSQL, so that a test may stand in it. */
 export async function startTestServer(
   dialect: DialectName,
-  { network, ...overrides }: TestOverrides = {},
+  { network, agent, ...overrides }: TestOverrides = {},
   route: (postgresUrl: string) => string = (url) => url,
 ): Promise<TestServer> {
   const database = await createMigratedDatabase(dialect);
   const routed = "postgresUrl" in database.location ? { databaseUrl: route(database.location.postgresUrl) } : {};
-  const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides, network });
+  const server = await startNode(database, { masterKeys: [randomBytes(32)], ...routed, ...overrides, network, agent });
   return { ...server, stop: () => server.stop().then(() => database.drop()) };
 }
 
 async function startNode(
   database: TestDatabase,
-  { network, limitsWrongSecrets = false, ...overrides }: TestOverrides,
+  { network, agent, limitsWrongSecrets = false, ...overrides }: TestOverrides,
 ): Promise<TestServer> {
   const logLines: string[] = [];
   const clock = { offsetMs: 0 };
@@ -87,7 +89,13 @@ async function startNode(
   const nowMs = () => Date.now() + clock.offsetMs;
   const log = openLog("debug", { write: (line) => void logLines.push(line) });
   const wrongSecrets = limitsWrongSecrets ? {} : { wrongSecrets: new WrongSecrets({ nowMs, limits: LIFTED, onUsedUp: () => undefined }) };
-  const deps = await openDeps(config, { log, nowMs, ...wrongSecrets, ...(network === undefined ? {} : { network }) });
+  const deps = await openDeps(config, {
+    log,
+    nowMs,
+    ...wrongSecrets,
+    ...(network === undefined ? {} : { network }),
+    ...(agent === undefined ? {} : { agent }),
+  });
   const app = createApp(deps);
   const port = await app.start();
   return {
@@ -99,7 +107,7 @@ async function startNode(
     logLines,
     clock,
     nowSeconds: () => Math.floor(nowMs() / 1000),
-    startSecondNode: () => startNode(database, { ...overrides, limitsWrongSecrets, network }),
+    startSecondNode: () => startNode(database, { ...overrides, limitsWrongSecrets, network, agent }),
     stop: () => app.stop(),
   };
 }

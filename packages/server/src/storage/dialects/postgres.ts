@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Kysely, PostgresDialect } from "kysely";
+import { Kysely, PostgresDialect, sql } from "kysely";
 import { StoreUnavailable } from "@cambist/protocol";
 import type { Client, PoolClient } from "pg";
 import { chargeBucketSql, chargeParameters } from "../charge-bucket.ts";
@@ -61,6 +61,8 @@ export async function postgresDialect(url: string, onLost: (error: Error) => voi
         const values = chargeParameters(charge);
         return (await pool.query<{ level: number }>({ name: "charge_bucket", text: CHARGE_SQL, values })).rows[0]?.level ?? 0;
       }),
+    unpack: (json, columns) =>
+      sql`(SELECT * FROM json_to_recordset(${json}::json) AS rows(${sql.join(Object.entries(columns).map(([name, type]) => sql`${sql.ref(name)} ${sql.raw(type)}`))}))`,
     // again also where a user was to be made in a workspace that another transaction has just erased: then there is none
     commitExchanges: (jobs) => withRetry(() => commitExchanges(pool, jobs), [...COLLISIONS, FOREIGN_KEY_VIOLATION]),
     isUniqueViolation: (error) => sqlState(error) === UNIQUE_VIOLATION,

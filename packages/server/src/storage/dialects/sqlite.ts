@@ -56,6 +56,8 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     findOpaqueToken: (hash) => asUnavailable(() => Promise.resolve(lazyHot().findOpaqueToken(hash))),
     isTokenRevoked: (tokenId) => asUnavailable(() => Promise.resolve(lazyHot().isTokenRevoked(tokenId))),
     chargeBucket: (charge) => inTurn(() => Promise.resolve(lazyHot().chargeBucket(charge))),
+    unpack: (json, columns) =>
+      sql`(SELECT ${sql.join(Object.keys(columns).map((name) => sql`value ->> ${sql.lit(`$.${name}`)} AS ${sql.ref(name)}`))} FROM json_each(${json}))`,
     commitExchanges: (jobs) => inTurn(() => Promise.resolve(lazyHot().commitExchanges(jobs))),
     isUniqueViolation: isSqliteUniqueViolation,
     isForeignKeyViolation: isSqliteForeignKeyViolation,

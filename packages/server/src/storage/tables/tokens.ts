@@ -4,14 +4,16 @@ import type { EntityKind } from "../account-store.ts";
 import type { Dialect } from "../dialect.ts";
 import { purgeExpired } from "../purge.ts";
 import type { OpaqueTokensTable, RevocationsTable, Schema } from "../schema.ts";
-import type { Revocation, RevocationPosition, RevocationTarget, TokenStore } from "../token-store.ts";
+import type { EndedTokens, Revocation, RevocationPosition, RevocationTarget, TokenStore } from "../token-store.ts";
+import { type EndedTokensNotice, noteEnded } from "../ended-tokens.ts";
 import { TABLES } from "./entities.ts";
 
 /** Longer than any token lives that was issued before it, by whatever clock. */
 const KEPT_MS = (ACCESS_TOKEN_LIFETIME_SECONDS_MAX + 600) * 1000;
 
-export function tokenStore(dialect: Dialect): TokenStore {
+export function tokenStore(dialect: Dialect, ends: EndedTokensNotice): TokenStore {
   return {
+    onEnded: (listener) => ends.add(listener),
     async findOpaque(hashes) {
       for (const hash of hashes) {
         const row = await dialect.findOpaqueToken(hash);
@@ -43,16 +45,8 @@ function toOpaqueToken(row: OpaqueTokensTable): OpaqueToken {
   };
 }
 
-/** A subject whose tokens have ended. */
-export interface Ended {
-  readonly kind: RevocationTarget["kind"];
-  readonly id: string;
-  readonly kid?: string;
-  readonly partnerId: string | null;
-}
-
 /** Writes down that all tokens of the subject with an `iat` up to now are dead; a later cut-off of the same subject takes the place of an earlier one. */
-export async function recordEnd(db: Transaction<Schema>, ended: Ended, nowMs: number): Promise<void> {
+export async function recordEnd(db: Transaction<Schema>, ended: EndedTokens, nowMs: number): Promise<void> {
   const row: RevocationsTable = {
     kind: ended.kind,
     subject_id: ended.id,
@@ -77,6 +71,7 @@ export async function recordEnd(db: Transaction<Schema>, ended: Ended, nowMs: nu
         .where("revocations.cut_off_at", "<=", row.cut_off_at),
     )
     .execute();
+  noteEnded(db, ended);
 }
 
 /**
@@ -104,7 +99,7 @@ async function end(db: Transaction<Schema>, target: RevocationTarget, nowMs: () 
 }
 
 /** As {@link recordEnd}, and in the row of a user, workspace or organization too, where issuing and checking read it. */
-export async function endTokens(db: Transaction<Schema>, ended: Ended, nowMs: number): Promise<void> {
+export async function endTokens(db: Transaction<Schema>, ended: EndedTokens, nowMs: number): Promise<void> {
   if (isEntityKind(ended.kind)) {
     const { table, id } = TABLES[ended.kind];
     const seconds = Math.floor(nowMs / 1000);
@@ -114,12 +109,12 @@ export async function endTokens(db: Transaction<Schema>, ended: Ended, nowMs: nu
   await recordEnd(db, ended, nowMs);
 }
 
-function isEntityKind(kind: Ended["kind"]): kind is EntityKind {
+function isEntityKind(kind: EndedTokens["kind"]): kind is EntityKind {
   return Object.hasOwn(TABLES, kind);
 }
 
 /** Locks what issuing reads, so that two writers queue here, and finds whose it is. */
-async function hold(db: Transaction<Schema>, target: RevocationTarget, nowMs: () => number): Promise<Ended | undefined> {
+async function hold(db: Transaction<Schema>, target: RevocationTarget, nowMs: () => number): Promise<EndedTokens | undefined> {
   switch (target.kind) {
     case "token":
       return { kind: "token", id: target.tokenId, partnerId: target.partnerId };
@@ -147,7 +142,7 @@ async function hold(db: Transaction<Schema>, target: RevocationTarget, nowMs: ()
 async function holdEntity(
   db: Transaction<Schema>,
   { kind, id }: Extract<RevocationTarget, { readonly kind: EntityKind }>,
-): Promise<Ended | undefined> {
+): Promise<EndedTokens | undefined> {
   const { table, id: column } = TABLES[kind];
   const held = await sql<{ partner_id: string }>`UPDATE ${sql.table(table)} SET revision = revision
     WHERE partner_id IN (SELECT client_id FROM partners) AND ${sql.ref(column)} = ${id} RETURNING partner_id`.execute(db);

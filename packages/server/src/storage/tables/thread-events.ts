@@ -1,0 +1,107 @@
+import { type Kysely, sql, type Transaction } from "kysely";
+import type { Dialect } from "../dialect.ts";
+import { deleteInSteps, PURGE_ROWS_MAX } from "../purge.ts";
+import type { Schema } from "../schema.ts";
+import type { EventBatch, EventPosition, ThreadStore } from "../thread-store.ts";
+import { type EventRow, toEventBatch, whereThread } from "./thread-rows.ts";
+
+/** Of one thread, in one go. */
+const BATCHES_MAX = 64;
+/** Of all threads, in one go: what is left is read the next time. */
+const NEW_BATCHES_MAX = 1_000;
+/** Chunks are kept as long for those who come back; the message that they add up to stays. */
+const STREAMED_KEPT_MS = 24 * 3600 * 1000;
+
+export function eventReader(dialect: Dialect): Pick<ThreadStore, "readEvents" | "readNewEvents" | "listDeleted"> {
+  return {
+    readEvents: (after, charactersMax) => dialect.read((db) => readEvents(db, after, charactersMax)),
+    async readNewEvents(positions) {
+      const json = JSON.stringify(
+        positions.map((at) => ({ partner_id: at.partnerId, thread_id: at.threadId, last_event_id: at.lastEventId })),
+      );
+      const asked = dialect.unpack(json, { partner_id: "text", thread_id: "text", last_event_id: "bigint" });
+      // a cross join keeps SQLite from reading all events: it begins with what is asked for, and looks each up by the key
+      const found = await dialect.read((db) =>
+        sql<EventRow & { readonly last_event_id: number }>`SELECT e.partner_id, e.thread_id, e.first_id, e.events, p.last_event_id
+          FROM ${asked} p CROSS JOIN thread_events e
+          WHERE e.partner_id = p.partner_id AND e.thread_id = p.thread_id AND e.last_id > p.last_event_id
+            AND e.first_id >= coalesce((SELECT max(b.first_id) FROM thread_events b
+              WHERE b.partner_id = p.partner_id AND b.thread_id = p.thread_id AND b.first_id <= p.last_event_id), 0)
+          ORDER BY e.first_id LIMIT ${sql.lit(NEW_BATCHES_MAX)}`.execute(db),
+      );
+      return found.rows.map((row) => behind(toEventBatch(row), row.last_event_id));
+    },
+    async listDeleted(threads) {
+      const json = JSON.stringify(threads.map((at) => ({ partner_id: at.partnerId, thread_id: at.threadId })));
+      const asked = dialect.unpack(json, { partner_id: "text", thread_id: "text" });
+      const gone = await dialect.read((db) =>
+        sql<{ partner_id: string; thread_id: string }>`SELECT p.partner_id, p.thread_id FROM ${asked} p
+          WHERE NOT EXISTS (SELECT 1 FROM threads t WHERE t.partner_id = p.partner_id AND t.thread_id = p.thread_id AND t.user_id IS NOT NULL)`.execute(
+          db,
+        ),
+      );
+      return gone.rows.map((row) => ({ partnerId: row.partner_id, threadId: row.thread_id }));
+    },
+  };
+}
+
+/** From the batch on in which the position lies; of that one, only what is behind it. */
+async function readEvents(db: Kysely<Schema>, after: EventPosition, charactersMax: number): Promise<readonly EventBatch[]> {
+  const key = whereThread(after);
+  const { lastEventId } = after;
+  const found = await sql<EventRow>`SELECT partner_id, thread_id, first_id, events FROM
+    (SELECT partner_id, thread_id, first_id, events, sum(length(events)) OVER (ORDER BY first_id) - length(events) AS before FROM thread_events
+      WHERE ${key} AND last_id > ${lastEventId}
+        AND first_id >= coalesce((SELECT max(first_id) FROM thread_events WHERE ${key} AND first_id <= ${lastEventId}), 0)
+      ORDER BY first_id LIMIT ${sql.lit(BATCHES_MAX)}) AS page
+    WHERE before < ${charactersMax} ORDER BY first_id`.execute(db);
+  return found.rows.map((row) => behind(toEventBatch(row), lastEventId));
+}
+
+/** A batch may have grown since it was read: see {@link insertEvents}. */
+function behind(batch: EventBatch, lastEventId: number): EventBatch {
+  const known = lastEventId + 1 - batch.firstId;
+  return known <= 0 ? batch : { ...batch, firstId: lastEventId + 1, events: batch.events.slice(known) };
+}
+
+/**
+ * Those of many threads in one statement; nothing where a batch is empty. `expiresAtMs` null: they stay with their thread. Whoever does not know
+ * whether a batch was written, since the connection was lost, writes it again with what has come since: that takes its place.
+ */
+export async function insertEvents(
+  db: Transaction<Schema>,
+  dialect: Pick<Dialect, "unpack">,
+  batches: readonly EventBatch[],
+  expiresAtMs: number | null,
+): Promise<void> {
+  const rows = batches
+    .filter(({ events }) => events.length > 0)
+    .map(({ partnerId, threadId, firstId, events }) => ({
+      partner_id: partnerId,
+      thread_id: threadId,
+      first_id: firstId,
+      last_id: firstId + events.length - 1,
+      events: JSON.stringify(events),
+    }));
+  if (rows.length === 0) return;
+  const columns = { partner_id: "text", thread_id: "text", first_id: "bigint", last_id: "bigint", events: "text" } as const;
+  // SQLite takes ON CONFLICT for a join's ON without a WHERE
+  await sql`INSERT INTO thread_events (partner_id, thread_id, first_id, last_id, events, expires_at)
+    SELECT partner_id, thread_id, first_id, last_id, events, CAST(${expiresAtMs} AS bigint) FROM ${dialect.unpack(JSON.stringify(rows), columns)} r WHERE true
+    ON CONFLICT (partner_id, thread_id, first_id)
+      DO UPDATE SET last_id = excluded.last_id, events = excluded.events, expires_at = excluded.expires_at`.execute(db);
+}
+
+export function streamedUntil(nowMs: number): number {
+  return nowMs + STREAMED_KEPT_MS;
+}
+
+/** But for tasks that are not done: whoever takes one up goes on behind its last event. */
+export async function purgeEvents(dialect: Dialect, nowMs: number): Promise<number> {
+  const deletion = sql`DELETE FROM thread_events WHERE (partner_id, thread_id, first_id) IN
+    (SELECT e.partner_id, e.thread_id, e.first_id FROM thread_events e WHERE e.expires_at < ${nowMs}
+      AND NOT EXISTS (SELECT 1 FROM thread_tasks t
+        WHERE t.partner_id = e.partner_id AND t.thread_id = e.thread_id AND t.first_event_id <= e.first_id)
+      ORDER BY e.expires_at LIMIT ${sql.lit(PURGE_ROWS_MAX)})`;
+  return deleteInSteps(dialect, deletion, PURGE_ROWS_MAX);
+}

@@ -1,0 +1,51 @@
+import type { EventBatch, Message, StoredEvent } from "../storage/thread-store.ts";
+
+/** The events of a thread (contract §6), and how they are written as server-sent events (HTML standard, §9.2). */
+
+export type Outcome = "answered" | "cancelled" | "failed";
+
+export function logEvent(log: string): StoredEvent {
+  return ["message_work_in_progress", { log }];
+}
+
+export function chunkEvent(message: string, isFinal = false): StoredEvent {
+  return ["message_chunk", { message, final_chunk: isFinal }];
+}
+
+export function messageEvent(message: Message): StoredEvent {
+  return ["message", messageView(message)];
+}
+
+/** `Complete`: the thread is idle. `Running`: another message waits in it, and is taken up now. */
+export function taskStatusEvent(taskId: string, outcome: Outcome, isIdle: boolean): StoredEvent {
+  return ["task_status", { task_id: taskId, status: isIdle ? "Complete" : "Running", outcome }];
+}
+
+/** A message as it is on the wire. */
+export function messageView({ messageId, message, isUserMessage, sentAtMs, citations }: Message) {
+  return {
+    message_id: messageId,
+    message,
+    is_user_message: isUserMessage,
+    message_time: new Date(sentAtMs).toISOString(),
+    citations,
+  };
+}
+
+/** The text of the chunks among the events, put together. */
+export function chunkText(events: readonly StoredEvent[]): string {
+  return events.map(([kind, data]) => (kind === "message_chunk" ? (data as { readonly message: string }).message : "")).join("");
+}
+
+/** JSON has no line break of its own, so that whatever a text holds cannot end the line that it is on, and forge an event. */
+export function encodeEvents({ firstId, events }: EventBatch): string {
+  return events.map(([kind, data], index) => encodeEvent(firstId + index, kind, data)).join("");
+}
+
+export function encodeEvent(id: number, kind: string, data: unknown): string {
+  return `id: ${id}\nevent: ${kind}\ndata: ${JSON.stringify({ [kind]: data })}\n\n`;
+}
+
+export function lastIdOf({ firstId, events }: EventBatch): number {
+  return firstId + events.length - 1;
+}
