@@ -52,6 +52,12 @@ describe("every route", () => {
     "revokeToken",
   ];
 
+  const WRONG_KINDS = {
+    operator: ["service_account", "user", "analytics"],
+    service_account: ["operator", "user", "analytics"],
+    user: ["operator", "service_account", "analytics"],
+  } as const;
+
   test("that is open is on this list, and no other", () => {
     const open = server.app.routes.filter((route) => route.auth.kind === "public" || route.auth.kind === "oauth_client");
     expect(open.map((route) => route.operationId).toSorted()).toEqual(PUBLIC);
@@ -68,10 +74,7 @@ describe("every route", () => {
         route.auth.kind === "operator" ? 'Bearer realm="cambist"' : bearerChallenge(),
       );
       expect(none.headers.get("cache-control"), route.operationId).toBe("no-store");
-      const wrong = { operator: ["service_account", "user", "analytics"], service_account: ["operator", "user", "analytics"] }[
-        route.auth.kind as "operator" | "service_account"
-      ];
-      for (const kind of wrong as (keyof typeof tokens)[]) {
+      for (const kind of WRONG_KINDS[route.auth.kind as keyof typeof WRONG_KINDS]) {
         const reply = await call(server, route.method, path, tokens[kind]);
         expect([401, 403], `${route.operationId} with the ${kind} token`).toContain(reply.status);
         expect(reply.headers.get("www-authenticate")).toMatch(/error="(?:invalid_token|insufficient_scope)"/);
@@ -97,7 +100,7 @@ describe("every route", () => {
     ]);
     for (const route of server.app.routes.filter(({ method }) => method === "GET")) {
       const path = route.operationId === "getErrorPage" ? "/docs/errors/scope_empty" : route.path.replaceAll(/:\w+/g, "x");
-      const token = tokens[route.auth.kind as "operator" | "service_account"] ?? "";
+      const token = tokens[route.auth.kind as keyof typeof WRONG_KINDS] ?? "";
       const reply = await (token === "" ? send(server, "GET", path) : call(server, "GET", path, token));
       const kept = published.has(route.operationId) ? "public, max-age=300" : "no-store";
       expect(reply.headers.get("cache-control"), route.operationId).toBe(kept);
@@ -110,6 +113,21 @@ describe("every route", () => {
       expect(reply.status, path).toBe(405);
       expect(reply.headers.get("allow"), path).toMatch(/^[A-Z]+(?:, [A-Z]+)*$/);
       expect(reply.headers.get("access-control-allow-origin"), path).toBeNull();
+    }
+  });
+
+  test("of threads is for browsers, and no other: its preflight is granted to an origin that a partner lists, for its methods", async () => {
+    const origin = "https://app.routes.example";
+    await createTestPartner(server, { allowed_origins: [origin] });
+    for (const path of new Set(server.app.routes.map((route) => route.path))) {
+      const routes = server.app.routes.filter((route) => route.path === path);
+      const headers = { origin, "access-control-request-method": routes[0]?.method ?? "" };
+      const reply = await send(server, "OPTIONS", path.replaceAll(/:\w+/g, "x"), { headers });
+      const isForBrowsers = path.startsWith("/v2/threads");
+      expect(reply.status, path).toBe(isForBrowsers ? 204 : 405);
+      expect(reply.headers.get("access-control-allow-origin"), path).toBe(isForBrowsers ? origin : null);
+      const allowed = reply.headers.get("access-control-allow-methods")?.split(", ") ?? [];
+      for (const { method } of isForBrowsers ? routes : []) expect(allowed, path).toContain(method);
     }
   });
 

@@ -13,6 +13,7 @@ const S = "packages/server/src/";
 const within = (path: string, ...folders: string[]) => folders.some((folder) => path.startsWith(folder));
 const isOurs = (name: string) => name.startsWith("packages/");
 const BUILT_IN = new Set([...builtinModules, "sqlite"]);
+const STORE_INTERFACES = ["store", "account-store", "thread-store", "token-store"].map((name) => `${S}storage/${name}.ts`);
 
 /** Each rule of the house: whom it binds, what they may not import, and why. */
 const RULES: readonly { name: string; why: string; binds(path: string): boolean; forbids(name: string, path: string): boolean }[] = [
@@ -30,31 +31,32 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
   },
   {
     name: "resources import what lies below them, never one another",
-    why: "accounts, admin, oauth and docs can each be read alone",
-    binds: (path) => within(path, `${S}accounts/`, `${S}admin/`, `${S}oauth/`, `${S}docs/`),
+    why: "accounts, admin, oauth, docs and threads can each be read alone",
+    binds: (path) => within(path, `${S}accounts/`, `${S}admin/`, `${S}oauth/`, `${S}docs/`, `${S}threads/`),
     forbids: (name, path) => {
       if (!isOurs(name)) return false;
       const own = path.slice(0, path.indexOf("/", S.length) + 1);
-      const below = [
-        own,
-        `${S}http/`,
-        `${S}keys/`,
-        `${S}telemetry/`,
-        `${S}ids.ts`,
-        `${S}storage/store.ts`,
-        `${S}storage/account-store.ts`,
-        `${S}storage/token-store.ts`,
-      ];
-      return !within(name, ...below);
+      const below = [own, `${S}http/`, `${S}keys/`, `${S}telemetry/`, `${S}ids.ts`, ...STORE_INTERFACES];
+      return !within(name, ...below) && !(own === `${S}threads/` && name === `${S}agents/agent.ts`);
     },
   },
   {
-    name: "of storage, only its two interfaces are known outside deps.ts, cli and storage",
+    name: "threads ask whatever agent they are given, and reach no key",
+    why: "what users write is their partner's, and which agent answers is the operator's choice, made in deps.ts",
+    binds: (path) => within(path, `${S}threads/`),
+    forbids: (name) => within(name, `${S}keys/`) || (within(name, `${S}agents/`) && name !== `${S}agents/agent.ts`),
+  },
+  {
+    name: "an agent is chosen in deps.ts alone",
+    why: "it can be replaced in one place",
+    binds: (path) => path !== `${S}deps.ts` && !within(path, `${S}agents/`),
+    forbids: (name) => within(name, `${S}agents/`) && name !== `${S}agents/agent.ts`,
+  },
+  {
+    name: "of storage, only its interfaces are known outside deps.ts, cli and storage",
     why: "everything above the store is the same code on every database",
     binds: (path) => !within(path, `${S}storage/`, `${S}cli/`) && path !== `${S}deps.ts`,
-    forbids: (name) =>
-      within(name, `${S}storage/`) &&
-      ![`${S}storage/store.ts`, `${S}storage/account-store.ts`, `${S}storage/token-store.ts`].includes(name),
+    forbids: (name) => within(name, `${S}storage/`) && !STORE_INTERFACES.includes(name),
   },
   {
     name: "storage imports itself, Kysely, the drivers and the protocol",
@@ -76,17 +78,13 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
     name: "http imports no resource",
     why: "nothing below calls up",
     binds: (path) => within(path, `${S}http/`),
-    forbids: (name) =>
-      isOurs(name) &&
-      !within(
-        name,
-        `${S}http/`,
-        `${S}telemetry/`,
-        `${S}ids.ts`,
-        `${S}storage/store.ts`,
-        `${S}storage/account-store.ts`,
-        `${S}storage/token-store.ts`,
-      ),
+    forbids: (name) => isOurs(name) && !within(name, `${S}http/`, `${S}telemetry/`, `${S}ids.ts`, ...STORE_INTERFACES),
+  },
+  {
+    name: "an agent imports the agents' own files and timers",
+    why: "what answers users knows nothing of the server, and reaches neither its store nor its keys",
+    binds: (path) => within(path, `${S}agents/`),
+    forbids: (name) => !within(name, `${S}agents/`) && name !== "node:timers/promises",
   },
   {
     name: "the web framework only in http/router.ts",
@@ -161,6 +159,8 @@ describe("the house rules on imports", () => {
       { path: `${S}oauth/token.ts`, imports: [`${S}storage/kysely-store.ts`] },
       { path: `${S}storage/schema.ts`, imports: ["fastify"] },
       { path: `${S}keys/keyring.ts`, imports: [`${S}oauth/token.ts`] },
+      { path: `${S}agents/demo.ts`, imports: [`${S}storage/store.ts`] },
+      { path: `${S}threads/stream.ts`, imports: [`${S}agents/demo.ts`, `${S}keys/keyring.ts`] },
       { path: `${S}http/route.ts`, imports: [`${S}oauth/token.ts`, "kysely", "pino", "node:https", `${P}scope.ts`] },
     ];
     for (const rule of RULES) expect(violations(rule, bad), rule.name).not.toEqual([]);
@@ -222,9 +222,9 @@ describe("the house rules on names", () => {
     expect(users.map(({ path }) => path).toSorted()).toEqual([`${P}testing/key-pair.ts`, `${S}keys/key-pair.ts`]);
   });
 
-  test("Node's own fetch only in the command line's client of the admin API", () => {
+  test("Node's own fetch only in the command line's clients of the admin API and of the sandbox", () => {
     const callers = sources.filter(({ text }) => /(?<![.\w])fetch\(/.test(text));
-    expect(callers.map(({ path }) => path)).toEqual([`${S}cli/admin-client.ts`]);
+    expect(callers.map(({ path }) => path)).toEqual([`${S}cli/admin-client.ts`, `${S}cli/chat-client.ts`]);
   });
 
   test("the protocol package knows neither clock, randomness nor process", () => {

@@ -17,7 +17,7 @@ export interface Call {
   readonly server?: TestServer;
 }
 
-/** By Node's own client: fetch would join two Authorization headers to one. */
+/** By Node's own client: fetch would join two Authorization headers to one. Of an answer that stays open, what it begins with. */
 export function sendCall(server: Pick<TestServer, "port">, { method, path }: DescribedOperation, call: Call): Promise<Reply> {
   const filled = path.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => encodeURIComponent(call.params?.[name] ?? ""));
   const query = call.query === undefined ? "" : `?${new URLSearchParams(call.query).toString()}`;
@@ -29,11 +29,18 @@ export function sendCall(server: Pick<TestServer, "port">, { method, path }: Des
   return new Promise((resolve, reject) => {
     const sent = request({ host: "127.0.0.1", port: server.port, method, path: filled + query, headers }, (response) => {
       const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("end", () => {
+      const finish = () => {
         const text = Buffer.concat(chunks).toString();
         resolve({ status: response.statusCode ?? 0, headers: new Headers(headerLines(response.rawHeaders)), text, json: parse(text) });
+      };
+      const staysOpen = response.headers["content-type"] === "text/event-stream";
+      response.on("data", (chunk: Buffer) => {
+        chunks.push(chunk);
+        if (!staysOpen) return;
+        finish();
+        response.destroy();
       });
+      response.on("end", finish);
     });
     sent.on("error", reject);
     if (call.authorization !== undefined) sent.setHeader("authorization", call.authorization);

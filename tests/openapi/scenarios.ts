@@ -7,6 +7,7 @@ import { usedUp } from "./limited.ts";
 import { OPEN_SCENARIOS } from "./open-scenarios.ts";
 import { RESOURCE_SERVER_SCENARIOS } from "./resource-server-scenarios.ts";
 import type { Stage } from "./stage.ts";
+import { THREAD_SCENARIOS } from "./thread-scenarios.ts";
 import { TOKEN_SCENARIOS } from "./token-scenarios.ts";
 
 /** Sets the stage, and gives the request that an operation answers with one status; several where its answers have several forms. */
@@ -26,6 +27,7 @@ export const SCENARIOS: Readonly<Record<string, Scenarios>> = {
   ...ADMIN_SCENARIOS,
   ...OPEN_SCENARIOS,
   ...RESOURCE_SERVER_SCENARIOS,
+  ...THREAD_SCENARIOS,
   ...TOKEN_SCENARIOS,
 };
 

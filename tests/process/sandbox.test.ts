@@ -30,7 +30,8 @@ describe("the sandbox, as a newcomer meets it", () => {
       .split("\n")
       .filter((line) => /^(?:[A-Z_]+=|npx cambist )/.test(line));
     expect(lines.length).toBeGreaterThanOrEqual(8);
-    const { stdout } = await run("bash", ["-c", lines.join("\n")], { cwd: root });
+    const isChat = (line: string) => line.includes("npx cambist chat ");
+    const { stdout } = await run("bash", ["-c", lines.filter((line) => !isChat(line)).join("\n")], { cwd: root });
     const answers = stdout
       .trim()
       .split("\n")
@@ -50,6 +51,12 @@ describe("the sandbox, as a newcomer meets it", () => {
     expect(bySecret).toMatchObject({ token_type: "Bearer", scope: "account-management analytics" });
     expect(opaque?.["data"]).toMatchObject({ access_token: expect.stringMatching(/^sk-[0-9a-f]{32}$/) as unknown });
     expect(answers.at(-1)?.["partner"]).toMatchObject({ name: "Demo partner" });
+  });
+
+  test("the printed conversation, pasted too, shows an answer", async () => {
+    const [line = ""] = server.output().match(/^.*npx cambist chat .*$/m) ?? [];
+    const { stdout } = await run("bash", ["-c", line], { cwd: root });
+    expect(stdout).toContain("You wrote “What can you do?”.");
   });
 
   test("what it made for itself is readable by its owner only", () => {

@@ -42,7 +42,7 @@ const PURGE_EVERY_MS = 60_000;
 
 /** The server, whole, out of its parts. */
 export function createApp(deps: Deps): App {
-  const { config, store, keyring, log, overload, nowMs } = deps;
+  const { config, store, keyring, log, metrics, overload, nowMs } = deps;
   let stopping = false;
   const ports = routerPorts(deps);
   const { threads, tasks, accounts, tokens } = store;
@@ -55,6 +55,7 @@ export function createApp(deps: Deps): App {
     authenticate: ports.authenticate,
     nowMs,
     log,
+    metrics,
   });
   const routes = withApiDescription([...allRoutes(deps, () => stopping), ...threadsAtWork.routes], config.publicUrl);
   const server = httpServer(routes, ports);

@@ -41,7 +41,14 @@ const partnerSchema = z
     provisioning_hourly_max: z.int(),
     billing_features: z.array(z.string()).nullable(),
     rate_limits: z
-      .strictObject({ requests_per_minute: z.int(), burst: z.int().describe("How many may come at once after a rest.") })
+      .strictObject({
+        requests_per_minute: z.int(),
+        burst: z.int().describe("How many may come at once after a rest."),
+        streams: z
+          .int()
+          .optional()
+          .describe("Streams of threads that may be open at once on each node; absent: as many as the server allows."),
+      })
       .nullable()
       .describe("Over all nodes; null: the server's own."),
     allowed_origins: z.array(z.string()).describe("Web origins whose pages may call the threads API from a browser."),

@@ -33,6 +33,7 @@ const BILLING_FEATURE_CHARACTERS_MAX = 255;
 const ALLOWED_SCOPES_MAX = 100;
 const REQUESTS_PER_MINUTE_MAX = 1_000_000;
 const BURST_MAX = 100_000;
+const STREAMS_MAX = 100_000;
 const ORIGINS_MAX = 50;
 const ORIGIN_CHARACTERS_MAX = 300;
 
@@ -75,8 +76,16 @@ const jwks = z.unknown().superRefine((value, context) => {
 
 /** Without a burst, the requests of a whole minute may come at once. */
 const rateLimits = z
-  .strictObject({ requests_per_minute: z.int().min(1).max(REQUESTS_PER_MINUTE_MAX), burst: z.int().min(1).max(BURST_MAX).optional() })
-  .transform(({ requests_per_minute: requestsPerMinute, burst = Math.min(requestsPerMinute, BURST_MAX) }) => ({ requestsPerMinute, burst }))
+  .strictObject({
+    requests_per_minute: z.int().min(1).max(REQUESTS_PER_MINUTE_MAX),
+    burst: z.int().min(1).max(BURST_MAX).optional(),
+    streams: z.int().min(1).max(STREAMS_MAX).optional(),
+  })
+  .transform(({ requests_per_minute: requestsPerMinute, burst = Math.min(requestsPerMinute, BURST_MAX), streams }) => ({
+    requestsPerMinute,
+    burst,
+    ...(streams === undefined ? {} : { streams }),
+  }))
   .nullable();
 
 /** Compared character by character with what a browser sends: in any other spelling it would never match. */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { defineRoute, type Route } from "../http/route.ts";
 import { isClientId } from "../ids.ts";
-import type { Partner } from "../storage/store.ts";
+import type { Partner, RateLimits } from "../storage/store.ts";
 import { PARTNER_DOCS, type PartnerView } from "./partner-docs.ts";
 import { createPartnerBody, updatePartnerBody } from "./partner-fields.ts";
 import { type AdminDeps, createPartner, partnerAbsent, updatePartner } from "./partner-record.ts";
@@ -103,9 +103,13 @@ function partnerView(partner: Partner) {
     home_workspace_id: partner.homeWorkspaceId,
     provisioning_hourly_max: partner.provisioningHourlyMax,
     billing_features: partner.billingFeatures,
-    rate_limits: partner.rateLimits && { requests_per_minute: partner.rateLimits.requestsPerMinute, burst: partner.rateLimits.burst },
+    rate_limits: partner.rateLimits && rateLimitsView(partner.rateLimits),
     allowed_origins: partner.allowedOrigins,
     created_at: new Date(partner.createdAtMs).toISOString(),
     updated_at: new Date(partner.updatedAtMs).toISOString(),
   } satisfies Record<keyof PartnerView, unknown>;
+}
+
+function rateLimitsView({ requestsPerMinute, burst, streams }: RateLimits) {
+  return { requests_per_minute: requestsPerMinute, burst, ...(streams === undefined ? {} : { streams }) };
 }

@@ -7,7 +7,7 @@ import { type DemoSigner, signSubjectToken } from "./sandbox-token.ts";
 const ANSWER_MS_MAX = 20_000;
 const RETRY_MS = 200;
 const RETRY_MS_MAX = 3_000;
-/** Twenty seconds without a stream: a server that starts again has long been back. */
+/** Some twenty seconds in all: a server that starts again is back by then. */
 const RETRIES_MAX = 10;
 
 export type Json = Readonly<Record<string, unknown>>;

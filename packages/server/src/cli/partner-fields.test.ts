@@ -11,6 +11,7 @@ test.each([
   ["6000", { requests_per_minute: 6_000 }],
   ["6000,1000", { requests_per_minute: 6_000, burst: 1_000 }],
   ["6000, 1000", { requests_per_minute: 6_000, burst: 1_000 }],
+  ["6000,1000,500", { requests_per_minute: 6_000, burst: 1_000, streams: 500 }],
   ["default", null],
 ])("--rate-limits %s", (text, expected) => {
   expect(fieldsOf("--rate-limits", text)).toEqual({ rate_limits: expected });
@@ -30,7 +31,7 @@ test("--allowed-origins '' is refused before anything is sent", () => {
   write.mockRestore();
 });
 
-test.each(["", "6000,", "6000,1000,1", "many", "-1", "1.5", "none"])("--rate-limits '%s' is refused before anything is sent", (text) => {
+test.each(["", "6000,", "6000,1000,1,1", "many", "-1", "1.5", "none"])("--rate-limits '%s' is refused before anything is sent", (text) => {
   const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
   expect(() => fieldsOf("--rate-limits", text)).toThrow(/rate-limits/);
   write.mockRestore();

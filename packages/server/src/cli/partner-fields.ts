@@ -24,12 +24,16 @@ const features: Read = (value) => {
 
 const DEFAULT = "default";
 
-/** `6000`, `6000,1000`, or `default` for the server's own. Which numbers may be is for the server to say. */
+/** `6000`, `6000,1000`, `6000,1000,5000`, or `default` for the server's own. Which numbers may be is for the server to say. */
 const rates: Read = (value) => {
   if (value === DEFAULT) return DEFAULT; // commander takes null for an empty text
-  const [perMinute = "", burst, ...more] = value.split(",").map((part) => part.trim());
-  if (more.length > 0) throw new InvalidArgumentError("It is not <requests per minute>,<burst>, nor default.");
-  return { requests_per_minute: whole(perMinute), ...(burst === undefined ? {} : { burst: whole(burst) }) };
+  const [perMinute = "", burst, streams, ...more] = value.split(",").map((part) => part.trim());
+  if (more.length > 0) throw new InvalidArgumentError("It is not <requests per minute>,<burst>,<streams>, nor default.");
+  return {
+    requests_per_minute: whole(perMinute),
+    ...(burst === undefined ? {} : { burst: whole(burst) }),
+    ...(streams === undefined ? {} : { streams: whole(streams) }),
+  };
 };
 
 const NONE = "none";
@@ -96,7 +100,7 @@ const FIELDS: readonly { readonly flags: string; readonly field: string; readonl
     description: "the only ones that its entitlements may name",
   },
   {
-    flags: "--rate-limits <n,burst>",
+    flags: "--rate-limits <n,burst,streams>",
     field: "rate_limits",
     read: rates,
     description: "requests per minute, and how many at once after a rest (as many unless given); default for the server's own",

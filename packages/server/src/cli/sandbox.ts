@@ -75,6 +75,9 @@ ${exchange("--user $USER_ID")}
 ${byItsSecret("/oauth2/token", " -d grant_type=client_credentials")}
 ${byItsSecret("/v1/auth/token")}
 
+# 5. A whole conversation in the terminal, as a user of its own. Without --message it goes on line by line, until Ctrl-C.
+${cambist} chat --message 'What can you do?'
+
 # The operator's view of the demo partner:
 ${cambist} partner show ${partner.clientId} --url ${publicUrl} --json
 

@@ -4,8 +4,7 @@ import type { Overload } from "./overload.ts";
 import type { Answer, Principal } from "./route.ts";
 
 export interface CorsPorts {
-  /** Where it is absent, no origin is allowed but by the partner that calls. */
-  readonly isOriginAllowed?: PartnerStore["isOriginAllowed"];
+  readonly isOriginAllowed: PartnerStore["isOriginAllowed"];
   readonly log: Log;
   readonly overload: Overload;
 }
@@ -81,7 +80,7 @@ export async function corsHeaders(
  * allows nothing, and the answer stays what it is.
  */
 async function isAllowedBySomebody(origin: unknown, { isOriginAllowed, log, overload }: CorsPorts): Promise<boolean> {
-  if (isOriginAllowed === undefined || typeof origin !== "string" || !isWebOrigin(origin)) return false;
+  if (typeof origin !== "string" || !isWebOrigin(origin)) return false;
   overload.begin();
   try {
     return await isOriginAllowed(origin);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { SchemaCollector } from "./openapi-schema.ts";
+import { listsFaults } from "./problem.ts";
 import type { AnswerDocs, Route } from "./route.ts";
 
 /** The form of every error that does not say otherwise (RFC 9457), as {@link problemAnswer} makes it. */
@@ -17,6 +18,17 @@ const problem = z
     trace_id: z.string(),
   })
   .meta({ id: "Problem", description: "An error answer (RFC 9457)." });
+
+const fault = z.strictObject({
+  loc: z.array(z.union([z.string(), z.int()])).describe("Where: body, query, path or header, and the way from there."),
+  msg: z.string(),
+  type: z.string(),
+});
+
+/** That of what is not valid, in the API whose reference has it so (contract §6), as {@link problemAnswer} makes it. */
+const problemOfFaults = problem
+  .extend({ status: z.literal(422), detail: z.array(fault) })
+  .meta({ id: "ProblemOfFaults", description: "An error answer (RFC 9457), with a list where others have a sentence." });
 
 export interface HeaderObject {
   readonly description: string;
@@ -40,18 +52,22 @@ interface ImpliedAnswer {
   readonly status: number;
   readonly description: string;
   readonly header?: keyof typeof SHARED_HEADERS;
+  /** Where it is not the problem form. */
+  readonly body?: z.ZodType;
   isOf(route: Route): boolean;
 }
 
 const takesToken = ({ auth }: Route) => auth.kind === "operator" || auth.kind === "service_account" || auth.kind === "user";
 const takesJson = ({ schemas }: Route) => schemas.body !== undefined;
+const takesInput = (route: Route) => takesJson(route) || route.schemas.query !== undefined || route.conditions.includes("idempotency_key");
 
 /** The answers that no handler gives: they follow from what a route is. */
 const IMPLIED: readonly ImpliedAnswer[] = [
   {
     name: "Malformed",
     status: 400,
-    description: "Not JSON, or a name twice in one object; a header twice that may be there once, or malformed.",
+    description:
+      "Not JSON, nor a form where one is taken; a name twice in one object or form; a header twice that may be there once, or malformed.",
     isOf: (route) => takesToken(route) || takesJson(route) || route.conditions.length > 0,
   },
   { name: "NoToken", status: 401, description: "No token, or one that is not good.", header: "WWW-Authenticate", isOf: takesToken },
@@ -69,12 +85,30 @@ const IMPLIED: readonly ImpliedAnswer[] = [
     isOf: ({ conditions }) => conditions.includes("if_match"),
   },
   { name: "BodyTooLarge", status: 413, description: "The body is too large.", isOf: takesJson },
-  { name: "NotJson", status: 415, description: "The body is not sent as application/json.", isOf: takesJson },
+  {
+    name: "NotJson",
+    status: 415,
+    description: "The body is not sent as application/json.",
+    isOf: (route) => takesJson(route) && !route.takesForm,
+  },
+  {
+    name: "NotJsonNorForm",
+    status: 415,
+    description: "The body is sent neither as application/json nor as application/x-www-form-urlencoded.",
+    isOf: (route) => takesJson(route) && route.takesForm === true,
+  },
   {
     name: "Invalid",
     status: 422,
     description: "A field or parameter is missing, not valid or not known; `errors` names each.",
-    isOf: (route) => takesJson(route) || route.schemas.query !== undefined || route.conditions.includes("idempotency_key"),
+    isOf: (route) => takesInput(route) && !listsFaults(route.path),
+  },
+  {
+    name: "InvalidListed",
+    status: 422,
+    description: "A field or parameter is missing, not valid or not known; `detail` and `errors` name each.",
+    body: problemOfFaults,
+    isOf: (route) => takesInput(route) && listsFaults(route.path),
   },
   {
     name: "RateLimited",
@@ -112,9 +146,9 @@ export function responsesOf(route: Route, schemas: SchemaCollector): Readonly<Re
 
 export function sharedResponses(schemas: SchemaCollector): Readonly<Record<string, ResponseObject>> {
   return Object.fromEntries(
-    IMPLIED.map(({ name, description, header }) => {
+    IMPLIED.map(({ name, description, header, body }) => {
       const headers = header === undefined ? {} : { headers: { [header]: { $ref: `#/components/headers/${header}` } } };
-      return [name, { description, ...headers, content: problemContent(schemas) }];
+      return [name, { description, ...headers, content: problemContent(schemas, body) }];
     }),
   );
 }
@@ -139,6 +173,6 @@ function contentOf(status: number, { body, mediaType }: AnswerDocs, schemas: Sch
   return status < 400 ? {} : { content: problemContent(schemas) };
 }
 
-function problemContent(schemas: SchemaCollector): NonNullable<ResponseObject["content"]> {
-  return { "application/problem+json": { schema: schemas.describe(problem, "output") } };
+function problemContent(schemas: SchemaCollector, body: z.ZodType = problem): NonNullable<ResponseObject["content"]> {
+  return { "application/problem+json": { schema: schemas.describe(body, "output") } };
 }

@@ -76,7 +76,40 @@ describe("a route's description", () => {
       description: "Absent.",
       content: { "application/problem+json": { schema: { $ref: "#/components/schemas/Problem" } } },
     });
-    expect(Object.keys(components.schemas)).toEqual(["Problem"]);
+    expect(Object.keys(components.schemas)).toEqual(["Problem", "ProblemOfFaults"]);
+  });
+
+  test("has a body that may also be a form in both forms, a list under its name in a form", () => {
+    const post = defineRoute({
+      operationId: "postThing",
+      method: "POST",
+      path: "/v2/threads/x",
+      auth: { kind: "user", scope: "thread" },
+      docs: { ...docs, headers: { "Last-Event-ID": "Of an event." } },
+      takesForm: true,
+      body: z.strictObject({ text: z.string(), ids: z.array(z.string()).nullish(), tags: z.array(z.string().max(9)).optional() }),
+      handle,
+    });
+    const operation = describeRoutes(post).paths["/v2/threads/x"]?.["post"];
+    const { "application/json": json, "application/x-www-form-urlencoded": form } = operation?.requestBody?.content ?? {};
+    expect(Object.keys(json?.schema["properties"] ?? {})).toEqual(["text", "ids", "tags"]);
+    expect(form?.schema).toEqual({
+      type: "object",
+      properties: { text: { type: "string" }, "ids[]": { type: "string" }, "tags[]": { type: "string", maxLength: 9 } },
+      required: ["text"],
+      additionalProperties: false,
+    });
+    expect(operation?.parameters).toEqual([
+      { name: "Last-Event-ID", in: "header", required: false, description: "Of an event.", schema: { type: "string" } },
+    ]);
+    expect(operation?.responses["415"]).toEqual({ $ref: "#/components/responses/NotJsonNorForm" });
+  });
+
+  test("of the threads API says that what is not valid is listed in the place of the sentence", () => {
+    const { paths: described, components: shared } = describeRoutes({ ...putThing, path: "/v2/threads" }, putThing);
+    expect(described["/v2/threads"]?.["put"]?.responses["422"]).toEqual({ $ref: "#/components/responses/InvalidListed" });
+    expect(described["/things"]?.["put"]?.responses["422"]).toEqual({ $ref: "#/components/responses/Invalid" });
+    expect(shared.schemas["ProblemOfFaults"]).toMatchObject({ properties: { detail: { type: "array" }, status: { const: 422 } } });
   });
 
   test("says who may call", () => {
@@ -91,7 +124,7 @@ describe("a route's description", () => {
     const thing = (schema: z.ZodType) => ({ ...getOpen, docs: { ...docs, answers: { 200: { description: "", body: schema } } } });
     const named = z.strictObject({ id: z.string() }).meta({ id: "Thing" });
     const document = describeRoutes(thing(named), { ...thing(z.strictObject({ things: z.array(named) })), path: "/others" });
-    expect(Object.keys(document.components.schemas)).toEqual(["Thing", "Problem"]);
+    expect(Object.keys(document.components.schemas)).toEqual(["Thing", "Problem", "ProblemOfFaults"]);
     expect(JSON.stringify(document.paths)).not.toContain("$defs");
     const other = z.strictObject({ id: z.int() }).meta({ id: "Thing" });
     expect(() => describeRoutes(thing(named), { ...thing(other), path: "/others" })).toThrow("two schemas are named Thing");

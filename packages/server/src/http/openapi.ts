@@ -41,7 +41,7 @@ export interface Parameter {
 const VERSION = "0.1.0";
 
 const DESCRIPTION =
-  "Token exchange, accounts and administration. Errors are problem details (RFC 9457); those of the endpoints under `/oauth2` are OAuth errors (RFC 6749 §5.2), and all under `/v1`, also of a path or a method that is not there, are an `EnvelopeError`. " +
+  "Token exchange, accounts, conversations and administration. Errors are problem details (RFC 9457); those of the endpoints under `/oauth2` are OAuth errors (RFC 6749 §5.2), and all under `/v1`, also of a path or a method that is not there, are an `EnvelopeError`. " +
   "Any operation may also answer 400 to a malformed request line, 413 or 415 to a body that it does not take, and 500. A method that a path does not have is answered with 405 and `Allow`; GET has HEAD beside it. Answers to a partner, or to one of its users, say in RateLimit-Policy and RateLimit how it stands with its limit.";
 
 const TAGS: Readonly<Record<Route["docs"]["tag"], string>> = {
@@ -151,10 +151,12 @@ const CONDITION_HEADERS: Readonly<Record<Route["conditions"][number], Parameter>
   },
 };
 
-function parametersOf({ schemas: { params, query }, conditions }: Route, schemas: SchemaCollector): (Parameter | Reference)[] {
+function parametersOf({ schemas: { params, query }, conditions, docs }: Route, schemas: SchemaCollector): (Parameter | Reference)[] {
+  const headers = Object.entries(docs.headers ?? {});
   return [
     ...(params === undefined ? [] : parametersIn("path", schemas.describe(params, "input"))),
     ...(query === undefined ? [] : parametersIn("query", schemas.describe(query, "input"))),
+    ...headers.map(([name, description]) => ({ name, in: "header", required: false, description, schema: { type: "string" } }) as const),
     ...conditions.map((condition) => ({ $ref: `#/components/parameters/${CONDITION_HEADERS[condition].name}` })),
   ];
 }
@@ -170,11 +172,28 @@ function parametersIn(place: "path" | "query", object: JsonSchema): Parameter[] 
   }));
 }
 
-function requestBodyOf({ schemas: { body }, docs: { form } }: Route, schemas: SchemaCollector): Pick<Operation, "requestBody"> {
-  if (form !== undefined) return inBody("application/x-www-form-urlencoded", schemas.describe(form, "input"));
-  return body === undefined ? {} : inBody("application/json", schemas.describe(body, "input"));
+const FORM = "application/x-www-form-urlencoded";
+
+function requestBodyOf({ schemas: { body }, docs: { form }, takesForm }: Route, schemas: SchemaCollector): Pick<Operation, "requestBody"> {
+  if (form !== undefined) return inBody({ [FORM]: schemas.describe(form, "input") });
+  if (body === undefined) return {};
+  const json = schemas.describe(body, "input");
+  return inBody({ "application/json": json, ...(takesForm ? { [FORM]: asForm(json) } : {}) });
 }
 
-function inBody(mediaType: string, schema: JsonSchema): Pick<Operation, "requestBody"> {
-  return { requestBody: { required: true, content: { [mediaType]: { schema } } } };
+/** The same as a form, as input.ts reads it: a list has a name with `[]` at its end, and one element. */
+function asForm(json: JsonSchema): JsonSchema {
+  const properties = Object.entries((json as { readonly properties?: Record<string, JsonSchema> }).properties ?? {});
+  return { ...json, properties: Object.fromEntries(properties.map(([name, schema]) => formField(name, schema))) };
+}
+
+function formField(name: string, schema: JsonSchema): [name: string, schema: unknown] {
+  const { anyOf = [schema] } = schema as { readonly anyOf?: readonly JsonSchema[] };
+  const list = anyOf.find(({ type }) => type === "array");
+  return list === undefined ? [name, schema] : [`${name}[]`, list["items"]];
+}
+
+function inBody(byMediaType: Readonly<Record<string, JsonSchema>>): Pick<Operation, "requestBody"> {
+  const content = Object.entries(byMediaType).map(([mediaType, schema]) => [mediaType, { schema }]);
+  return { requestBody: { required: true, content: Object.fromEntries(content) as Record<string, { schema: JsonSchema }> } };
 }

@@ -82,6 +82,8 @@ export interface RouteDocs {
   readonly summary: string;
   readonly description?: string;
   readonly tag: "token" | "accounts" | "admin" | "discovery" | "operation" | "documentation" | "threads";
+  /** Of a request, which the handler reads itself; none has to be there. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Of a body that is a form, which the handler reads itself. */
   readonly form?: z.ZodType;
   /**

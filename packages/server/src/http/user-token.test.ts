@@ -21,7 +21,7 @@ import {
 import { defineRoute } from "./route.ts";
 import { httpServer } from "./router.ts";
 
-/** What a route for users will be: it gives back whom it was called by. */
+/** It gives back whom it was called by. */
 const whoAmI = defineRoute({
   operationId: "whoAmI",
   method: "GET",
@@ -80,9 +80,12 @@ describe.each(DIALECTS)("a user's access token on %s", (dialect) => {
 
   test("200: names its user, with workspace and organization, on both nodes", async () => {
     const { partner, user, forUser } = await setUp();
-    for (const reply of await ask(await forUser())) {
+    const token = await forUser();
+    for (const reply of await ask(token)) {
       expect(reply).toMatchObject({ status: 200 });
-      expect(reply.json).toEqual({ client_id: partner.clientId, kind: "user", ...user });
+      const { payload } = decodeJwt(token);
+      const itself = { tokenId: payload["jti"], expiresAtMs: Number(payload["exp"]) * 1000 };
+      expect(reply.json).toEqual({ client_id: partner.clientId, kind: "user", ...user, token: itself });
     }
   });
 

@@ -44,7 +44,7 @@ export interface RateLimits {
   readonly requestsPerMinute: number;
   readonly burst: number;
   /** Streams of threads that may be open at once on each node; absent: as the server has it. */
-  readonly streamsMax?: number | undefined;
+  readonly streams?: number | undefined;
 }
 
 export type PartnerSecret = StoredSecret;
@@ -68,9 +68,7 @@ export interface Partner extends Client, PartnerSettings {
   readonly updatedAtMs: number;
 }
 
-export interface NewPartner extends Omit<Client, "version" | "cutOffs">, Omit<PartnerSettings, "allowedOrigins"> {
-  /** None unless given. */
-  readonly allowedOrigins?: readonly string[];
+export interface NewPartner extends Omit<Client, "version" | "cutOffs">, PartnerSettings {
   readonly name: string;
   readonly jwks: unknown;
   readonly jwksUri: string | null;

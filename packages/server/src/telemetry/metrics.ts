@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 
 /** Prometheus metrics. Labels come from closed lists of ours, never from a request: their number is bounded. */
 export interface Metrics {
@@ -10,6 +10,11 @@ export interface Metrics {
   countKeysVanished(): void;
   /** A request that was turned away unread. */
   countShed(): void;
+  /** A stream of a thread was opened, or has ended. */
+  changeOpenStreams(by: 1 | -1): void;
+  /** An agent has begun to work on an answer, or has ended. */
+  changeRunningTasks(by: 1 | -1): void;
+  countAnswer(outcome: "answered" | "cancelled" | "failed"): void;
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
@@ -45,6 +50,7 @@ export function openMetrics(): Metrics {
     help: "Requests turned away unread, because the server had more than it can answer in time.",
     registers: [registry],
   });
+  const conversations = conversationMetrics(registry);
   // looking a label set up by its values costs more than counting; the sets are few, and found again by name
   const observers = new Map<string, { observe(seconds: number): void }>();
   return {
@@ -58,6 +64,25 @@ export function openMetrics(): Metrics {
     countJwksFetch: (outcome) => jwksFetches.inc({ outcome }),
     countKeysVanished: () => keysVanished.inc(),
     countShed: () => shed.inc(),
+    ...conversations,
     render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}
+
+function conversationMetrics(registry: Registry): Pick<Metrics, "changeOpenStreams" | "changeRunningTasks" | "countAnswer"> {
+  const registers = [registry];
+  const streams = new Gauge({ name: "cambist_thread_streams_open", help: "Streams of threads that are open on this node.", registers });
+  const tasks = new Gauge({ name: "cambist_thread_tasks_running", help: "Answers that this node works on.", registers });
+  const labelNames = ["outcome"] as const;
+  const answers = new Counter({
+    name: "cambist_thread_answers_total",
+    help: "Answers that this node has ended, by outcome.",
+    labelNames,
+    registers,
+  });
+  return {
+    changeOpenStreams: (by) => streams.inc(by),
+    changeRunningTasks: (by) => tasks.inc(by),
+    countAnswer: (outcome) => answers.inc({ outcome }),
   };
 }

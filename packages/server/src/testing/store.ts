@@ -63,6 +63,7 @@ export function newPartner(changes: Partial<NewPartner> = {}): NewPartner {
     provisioningHourlyMax: 1000,
     billingFeatures: null,
     rateLimits: null,
+    allowedOrigins: [],
     secret: { secretId: newSecretId(), hash: randomBytes(32), pepperId: "pepper" },
     ...changes,
   };

@@ -2,9 +2,10 @@ import type { Agent, Question } from "../agents/agent.ts";
 import type { Authenticate } from "../http/auth.ts";
 import type { Route } from "../http/route.ts";
 import type { AccountStore } from "../storage/account-store.ts";
-import type { ClaimedTask, EventBatch, TaskStore, ThreadStore } from "../storage/thread-store.ts";
+import type { ClaimedTask, EventBatch, TaskStore, ThreadKey, ThreadStore } from "../storage/thread-store.ts";
 import type { TokenStore } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { artifactRoutes } from "./artifacts.ts";
 import { EventStreams } from "./event-streams.ts";
 import { messageRoutes } from "./messages.ts";
@@ -22,6 +23,7 @@ export interface ConversationPorts {
   readonly authenticate: Authenticate;
   readonly nowMs: () => number;
   readonly log: Log;
+  readonly metrics: Metrics;
 }
 
 export interface Conversations {
@@ -33,16 +35,20 @@ export interface Conversations {
 
 /** Threads, the work on them and their streams, out of their parts. */
 export function conversations(ports: ConversationPorts): Conversations {
-  const { threads, tasks, nowMs, log } = ports;
-  const streams = new EventStreams({ threads, nowMs, log });
+  const { threads, tasks, nowMs, log, metrics } = ports;
+  const streams = new EventStreams({ threads, nowMs, log, metrics });
   const publish = (batch: EventBatch) => streams.publish(batch);
   const findAsker = (task: ClaimedTask) => findAskerOf(ports.accounts, task);
-  const runner = new TaskRunner({ agent: ports.agent, tasks, threads, findAsker, publish, nowMs, log });
+  const runner = new TaskRunner({ agent: ports.agent, tasks, threads, findAsker, publish, nowMs, log, metrics });
   ports.tokens.onEnded((ended) => streams.judgeAgain(ended));
   const deps = { threads, nowMs };
+  const onDeleted = (thread: ThreadKey) => {
+    streams.endThread(thread);
+    runner.giveUp(thread);
+  };
   return {
     routes: [
-      ...threadRoutes({ ...deps, onDeleted: (thread) => streams.endThread(thread) }),
+      ...threadRoutes({ ...deps, onDeleted }),
       ...messageRoutes({ ...deps, onSent: () => runner.wake() }),
       ...taskRoutes({ ...deps, onCancelled: (taskId) => runner.cancel(taskId) }),
       ...artifactRoutes(deps),

@@ -4,8 +4,9 @@ import type { EventSink } from "../http/route.ts";
 import type { EventBatch, ThreadKey, ThreadStore } from "../storage/thread-store.ts";
 import type { EndedTokens } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { type Channel, EventStream, type EventStreamPorts, type StreamRequest } from "./event-stream.ts";
-import { encodeEvents, lastIdOf } from "./thread-events.ts";
+import { encodeEvents, eventsBehind, lastIdOf } from "./thread-events.ts";
 
 const BEAT_MS = 250;
 /** Threads that are looked at in one beat for what other nodes have written; those where something came a moment ago are looked at in each. */
@@ -23,6 +24,7 @@ export interface EventStreamsPorts {
   readonly threads: Pick<ThreadStore, "readEvents" | "readNewEvents" | "listDeleted">;
   readonly nowMs: () => number;
   readonly log: Log;
+  readonly metrics: Pick<Metrics, "changeOpenStreams">;
 }
 
 interface OpenChannel extends Channel {
@@ -97,7 +99,8 @@ export class EventStreams {
     if (channel.streams.size === 0 && this.channels.get(key) === channel) this.channels.delete(key);
   }
 
-  private count(partnerId: string, change: number): void {
+  private count(partnerId: string, change: 1 | -1): void {
+    this.ports.metrics.changeOpenStreams(change);
     const count = (this.countByPartner.get(partnerId) ?? 0) + change;
     if (count === 0) this.countByPartner.delete(partnerId);
     else this.countByPartner.set(partnerId, count);
@@ -115,7 +118,8 @@ export class EventStreams {
     const before = channel.lastEventId;
     if (lastIdOf(batch) <= before) return;
     channel.lastEventId = lastIdOf(batch);
-    const encoded = Buffer.from(encodeEvents(batch));
+    // a part of it is known where it was written twice, since the store did not answer at first
+    const encoded = Buffer.from(encodeEvents(eventsBehind(batch, before)));
     const nowMs = this.ports.nowMs();
     for (const stream of channel.streams) stream.offer(batch, before, encoded, nowMs);
   }

@@ -73,25 +73,39 @@ export class EventWriter {
     this.begunAtMs = performance.now();
     this.writing = this.waiting;
     this.waiting = new Set();
-    const sources = [...this.writing];
+    await this.append([...this.writing]);
+  }
+
+  /** What the store refuses, and not for being away, is found by writing each task's alone: one of them must not hold up the others. */
+  private async append(sources: readonly OutputSource[]): Promise<void> {
+    if (sources.length === 0) return; // whoever waited has ended since
     const outputs = sources.map((source) => source.take());
     const nowMs = this.ports.nowMs();
+    let held: readonly LeaseState[];
     try {
-      const held = await this.ports.tasks.append(outputs, { nowMs, untilMs: nowMs + this.ports.leaseMs });
-      const states = new Map(held.map((state) => [state.taskId, state]));
-      for (const [index, source] of sources.entries()) {
-        const output = outputs[index] as TaskOutput;
-        const state = states.get(output.taskId);
-        source.written(state);
-        if (state !== undefined && output.events.length > 0) this.ports.publish(output);
-      }
+      held = await this.ports.tasks.append(outputs, { nowMs, untilMs: nowMs + this.ports.leaseMs });
     } catch (thrown) {
-      if (!(thrown instanceof StoreUnavailable)) this.ports.onFault(thrown);
-      for (const [index, source] of sources.entries()) {
-        source.putBack(outputs[index] as TaskOutput);
-        this.waiting.add(source);
-      }
-      this.begunAtMs = performance.now() + RETRY_MS;
+      for (const [index, source] of sources.entries()) source.putBack(outputs[index] as TaskOutput);
+      return this.goOnAfter(thrown, sources);
     }
+    const states = new Map(held.map((state) => [state.taskId, state]));
+    for (const [index, source] of sources.entries()) {
+      const output = outputs[index] as TaskOutput;
+      const state = states.get(output.taskId);
+      source.written(state);
+      if (state !== undefined && output.events.length > 0) this.ports.publish(output);
+    }
+  }
+
+  private async goOnAfter(thrown: unknown, sources: readonly OutputSource[]): Promise<void> {
+    if (thrown instanceof StoreUnavailable) {
+      for (const source of sources) this.waiting.add(source);
+      this.begunAtMs = performance.now() + RETRY_MS;
+      return;
+    }
+    this.ports.onFault(thrown);
+    const [only] = sources;
+    if (only !== undefined && sources.length === 1) return only.written(undefined);
+    for (const source of sources) await this.append([source]);
   }
 }

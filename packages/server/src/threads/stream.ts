@@ -29,6 +29,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
           "Stays open. Begins with the events of the answer that is under way, and else with the next one to come; with the `Last-Event-ID` of an earlier event (a header, as a browser's EventSource sends it), behind that one: nothing is lost, and nothing comes twice. `0` is the beginning. " +
           "Chunks are kept for a day; after that only the message that they add up to. Ends with the event `stream_end`, whose `reason` says why: `token_expired`, `token_ended`, `thread_deleted`, `server_stopping`, `store_unavailable`. A reader that takes nothing for 30 s is cut off.",
         tag: "threads",
+        headers: { "Last-Event-ID": "Of the last event that was read, or 0." },
         answers: {
           200: { description: "The events.", mediaType: "text/event-stream" },
           400: { description: "The Last-Event-ID is not the id of an event of this thread; or the request is malformed." },
@@ -73,7 +74,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
 }
 
 function streamsMaxOf({ rateLimits }: Partner): number {
-  return rateLimits?.streamsMax ?? STREAMS_MAX_DEFAULT;
+  return rateLimits?.streams ?? STREAMS_MAX_DEFAULT;
 }
 
 /** @throws Problem 400 for one that this thread has not given out: what lies behind it is not known. */

@@ -4,6 +4,7 @@ import type { Agent, Question } from "../agents/agent.ts";
 import { newEntityId } from "../ids.ts";
 import type { ClaimedTask, EventBatch, LeaseState, TaskEnd, TaskStore, ThreadStore } from "../storage/thread-store.ts";
 import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { EventWriter } from "./event-writer.ts";
 import { TaskOutputs } from "./task-output.ts";
 import { messageEvent, type Outcome, taskStatusEvent } from "./thread-events.ts";
@@ -15,6 +16,8 @@ const ATTEMPTS_MAX = 3;
 const TASK_MS_MAX = 10 * 60 * 1000;
 const RETRY_MS = 500;
 const READ_CHARACTERS_MAX = 200_000;
+/** After so many events everybody else has a turn, also where an agent never waits for anything. */
+const EVENTS_PER_TURN = 64;
 
 /** What an answer ends with where it is not whole. */
 const ENDINGS: Readonly<Record<Outcome, string>> = {
@@ -33,6 +36,7 @@ export interface TaskPorts {
   readonly publish: (batch: EventBatch) => void;
   readonly nowMs: () => number;
   readonly log: Log;
+  readonly metrics: Pick<Metrics, "countAnswer">;
 }
 
 /** `lost`: another node has the task, or it is gone with its thread. `stopping`: this node stops. */
@@ -47,6 +51,7 @@ export class TaskRun {
   private readonly controller = new AbortController();
   private readonly outputs: TaskOutputs;
   private isLost = false;
+  private isStopping = false;
 
   constructor(task: ClaimedTask, ports: TaskPorts) {
     this.task = task;
@@ -56,6 +61,7 @@ export class TaskRun {
   }
 
   abort(why: Abort): void {
+    this.isStopping ||= why === "stopping";
     this.controller.abort(why);
   }
 
@@ -94,9 +100,10 @@ export class TaskRun {
     if (task.isCancelled) return "cancelled";
     // somebody may have read it: begun again, it would go on in other words
     if (outputs.text !== "" || task.attempts > ATTEMPTS_MAX) return "failed";
+    const isOver = () => controller.signal.aborted;
     try {
-      const asker = await ports.findAsker(task);
-      const asked = await ports.tasks.findQuestion(task, HISTORY_MESSAGES_MAX);
+      const asker = await patiently(() => ports.findAsker(task), isOver);
+      const asked = await patiently(() => ports.tasks.findQuestion(task, HISTORY_MESSAGES_MAX), isOver);
       if (asker === undefined || asked === undefined) return "failed";
       const { taskId, threadId, partnerId } = task;
       const said = asked.history.map(({ isUserMessage, message }) => ({
@@ -121,7 +128,8 @@ export class TaskRun {
     const { partnerId, threadId } = this.task;
     for (;;) {
       const after = { partnerId, threadId, lastEventId: this.outputs.lastEventId };
-      const batches = await this.ports.threads.readEvents(after, READ_CHARACTERS_MAX);
+      const read = () => this.ports.threads.readEvents(after, READ_CHARACTERS_MAX);
+      const batches = await patiently(read, () => this.controller.signal.aborted);
       for (const batch of batches) this.outputs.recover(batch);
       if (batches.length === 0) return;
     }
@@ -131,15 +139,19 @@ export class TaskRun {
     const { signal } = this.controller;
     const events = this.ports.agent.answer(question, signal)[Symbol.asyncIterator]();
     try {
-      while (!signal.aborted) {
+      for (let count = 1; !signal.aborted; count++) {
         const next = await unlessAborted(events.next(), signal);
         if (next === undefined || next.done === true) return;
         this.outputs.add(next.value);
         this.ports.writer.add(this.outputs);
         await this.outputs.room(signal);
+        if (count % EVENTS_PER_TURN === 0) await new Promise(setImmediate);
       }
     } finally {
-      events.return?.().catch(() => undefined); // an agent that does not stop is not waited for
+      // an agent that does not stop is not waited for
+      void Promise.resolve()
+        .then(() => events.return?.())
+        .catch(() => undefined);
     }
   }
 
@@ -161,15 +173,22 @@ export class TaskRun {
       },
     };
     const output = outputs.take();
-    for (;;) {
-      try {
-        const batches = await ports.tasks.finish(output, end, ports.nowMs());
-        for (const batch of batches ?? []) ports.publish(batch);
-        return { isNextWaiting };
-      } catch (thrown) {
-        if (!(thrown instanceof StoreUnavailable) || this.isLost || this.controller.signal.reason === "stopping") throw thrown;
-        await sleep(RETRY_MS, undefined, { ref: false });
-      }
+    const finish = () => ports.tasks.finish(output, end, ports.nowMs());
+    const batches = await patiently(finish, () => this.isLost || this.isStopping);
+    if (batches !== undefined) ports.metrics.countAnswer(outcome);
+    for (const batch of batches ?? []) ports.publish(batch);
+    return { isNextWaiting };
+  }
+}
+
+/** Again and again while the store is away. @throws StoreUnavailable once it `isOver`; whatever else the work throws. */
+async function patiently<T>(work: () => Promise<T>, isOver: () => boolean): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (!(thrown instanceof StoreUnavailable) || isOver()) throw thrown;
+      await sleep(RETRY_MS, undefined, { ref: false });
     }
   }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { StoreUnavailable } from "@cambist/protocol";
-import type { LeasedTask, TaskStore } from "../storage/thread-store.ts";
+import type { LeasedTask, TaskStore, ThreadKey } from "../storage/thread-store.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { EventWriter } from "./event-writer.ts";
 import { type TaskPorts, TaskRun } from "./task-run.ts";
 
@@ -11,10 +12,13 @@ const CLAIMED_AT_ONCE = 200;
 const LOOK_EVERY_MS = 1_000;
 /** So long after a node died, another one takes up its tasks. */
 const LEASE_MS = 10_000;
-const RENEW_EVERY_MS = 2_500;
+const RENEW_EVERY_MS = 2_000;
+/** What was prolonged a moment ago, with what was written, needs no renewal. Both together are how late a cancellation may be heard. */
+const PROLONGED_MS = 500;
 
-export interface TaskRunnerPorts extends Omit<TaskPorts, "writer" | "tasks"> {
+export interface TaskRunnerPorts extends Omit<TaskPorts, "writer" | "tasks" | "metrics"> {
   readonly tasks: TaskStore;
+  readonly metrics: Pick<Metrics, "countAnswer" | "changeRunningTasks">;
 }
 
 /**
@@ -29,15 +33,17 @@ export class TaskRunner {
   private isLooking = false;
   private isWoken = false;
   private isStopping = false;
+  private isCutOff = false;
 
   constructor(ports: TaskRunnerPorts) {
     this.ports = ports;
-    const onFault = (error: unknown) => ports.log.error("what agents said could not be written; tried again", { error });
+    const onFault = (error: unknown) =>
+      ports.log.error("what an agent said could not be written; its task is given up, and taken up again later", { error });
     this.writer = new EventWriter({ tasks: ports.tasks, publish: ports.publish, leaseMs: LEASE_MS, nowMs: ports.nowMs, onFault });
   }
 
   start(): void {
-    this.timers.push(setInterval(() => this.wake(), LOOK_EVERY_MS).unref(), setInterval(() => void this.renew(), RENEW_EVERY_MS).unref());
+    this.timers.push(setInterval(() => this.wake(), LOOK_EVERY_MS).unref(), setInterval(() => void this.keep(), RENEW_EVERY_MS).unref());
     this.wake();
   }
 
@@ -54,14 +60,22 @@ export class TaskRunner {
     else known.run.abort("cancelled");
   }
 
+  /** It is deleted, and its tasks with it. */
+  giveUp({ partnerId, threadId }: ThreadKey): void {
+    for (const { run } of this.running.values()) {
+      if (run.task.threadId === threadId && run.task.partnerId === partnerId) run.note(undefined);
+    }
+  }
+
   /** Takes no more, lets what is at work finish until `graceMs`; what is not begun to be read goes back, the rest fails, and says so. */
   async stop(graceMs: number): Promise<void> {
     this.isStopping = true;
     for (const timer of this.timers) clearInterval(timer);
     const cutOff = setTimeout(() => {
+      this.isCutOff = true;
       for (const { run } of this.running.values()) run.abort("stopping");
     }, graceMs);
-    const renewing = setInterval(() => void this.renew(), RENEW_EVERY_MS);
+    const renewing = setInterval(() => void this.keep(), RENEW_EVERY_MS);
     while (this.running.size > 0 || this.isLooking) {
       await Promise.all([...this.running.values()].map(({ done }) => done));
       await new Promise(setImmediate);
@@ -77,6 +91,7 @@ export class TaskRunner {
         this.isWoken = false;
         const limit = Math.min(CLAIMED_AT_ONCE, TASKS_MAX - this.running.size);
         if (limit <= 0) return; // whoever ends wakes
+        await this.renew(LEASE_MS / 2); // after a while without the store: what is at work here is not to be taken from itself
         const nowMs = this.ports.nowMs();
         const lease = { leaseId: randomUUID(), untilMs: nowMs + LEASE_MS };
         const claimed = await this.ports.tasks.claim(lease, limit, nowMs);
@@ -94,29 +109,38 @@ export class TaskRunner {
 
   private begin(run: TaskRun): void {
     const { taskId } = run.task;
+    this.running.get(taskId)?.run.note(undefined); // its lease was over without its having heard of it
     const done = run.work().then(({ isNextWaiting }) => {
-      if (isNextWaiting || this.running.size >= TASKS_MAX) this.wake();
-      this.running.delete(taskId);
+      const wasFull = this.running.size >= TASKS_MAX;
+      if (this.running.get(taskId)?.run === run) this.running.delete(taskId);
+      this.ports.metrics.changeRunningTasks(-1);
+      if (isNextWaiting || wasFull) this.wake();
     });
     this.running.set(taskId, { run, done });
+    this.ports.metrics.changeRunningTasks(1);
+    if (this.isCutOff) run.abort("stopping");
   }
 
-  /** Of tasks that have had nothing to write for a while. */
-  private async renew(): Promise<void> {
-    const nowMs = this.ports.nowMs();
-    const runs = [...this.running.values()].map(({ run }) => run).filter((run) => nowMs - run.prolongedAtMs >= RENEW_EVERY_MS / 2);
-    if (runs.length === 0) return;
+  private async keep(): Promise<void> {
     try {
-      const held = await this.ports.tasks.renew(
-        runs.map((run): LeasedTask => run.task),
-        nowMs + LEASE_MS,
-      );
-      const states = new Map(held.map((state) => [state.taskId, state]));
-      for (const run of runs) {
-        if (this.running.has(run.task.taskId)) run.note(states.get(run.task.taskId));
-      }
+      await this.renew(PROLONGED_MS);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) this.ports.log.error("leases cannot be renewed", { error });
+    }
+  }
+
+  /** Leases of tasks that have had nothing to write for so long. */
+  private async renew(silentMs: number): Promise<void> {
+    const nowMs = this.ports.nowMs();
+    const runs = [...this.running.values()].map(({ run }) => run).filter((run) => nowMs - run.prolongedAtMs >= silentMs);
+    if (runs.length === 0) return;
+    const held = await this.ports.tasks.renew(
+      runs.map((run): LeasedTask => run.task),
+      nowMs + LEASE_MS,
+    );
+    const states = new Map(held.map((state) => [state.taskId, state]));
+    for (const run of runs) {
+      if (this.running.get(run.task.taskId)?.run === run) run.note(states.get(run.task.taskId));
     }
   }
 }

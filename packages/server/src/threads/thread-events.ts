@@ -46,6 +46,12 @@ export function encodeEvent(id: number, kind: string, data: unknown): string {
   return `id: ${id}\nevent: ${kind}\ndata: ${JSON.stringify({ [kind]: data })}\n\n`;
 }
 
+/** The part of it that comes after the event with this id. */
+export function eventsBehind(batch: EventBatch, lastEventId: number): EventBatch {
+  const known = lastEventId + 1 - batch.firstId;
+  return known <= 0 ? batch : { ...batch, firstId: lastEventId + 1, events: batch.events.slice(known) };
+}
+
 export function lastIdOf({ firstId, events }: EventBatch): number {
   return firstId + events.length - 1;
 }

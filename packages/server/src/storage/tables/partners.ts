@@ -61,7 +61,6 @@ export function partnerStore(dialect: Dialect): PartnerStore {
 
 async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs: number): Promise<Partner | "scope_unknown"> {
   if (!(await holdAllowedScopes(db, partner.allowedScopes))) return "scope_unknown";
-  const { allowedOrigins = [] } = partner;
   await db
     .insertInto("partners")
     .values({
@@ -73,12 +72,12 @@ async function createPartner(db: Transaction<Schema>, partner: NewPartner, nowMs
       audience: partner.audience,
       jwks: JSON.stringify(partner.jwks),
       jwks_uri: partner.jwksUri,
-      settings: JSON.stringify(settingsOf({ allowedOrigins, ...partner })),
+      settings: JSON.stringify(settingsOf(partner)),
       created_at: nowMs,
       updated_at: nowMs,
     })
     .execute();
-  await writeOrigins(db, partner.clientId, allowedOrigins);
+  await writeOrigins(db, partner.clientId, partner.allowedOrigins);
   if (partner.secret !== undefined) {
     await db
       .insertInto("partner_secrets")
