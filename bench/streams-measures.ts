@@ -110,7 +110,7 @@ export async function measureFirst(home: StreamsHome, sends: number): Promise<La
       if (text.includes("event: message_chunk")) firstAtMs ??= performance.now();
       return text.includes("event: task_status");
     });
-    await sleep(20);
+    await sleep(250); // at rest: nothing was written for longer than the writer waits between two writes
     const sentAtMs = performance.now();
     await Promise.all([home.send(thread, { chunks: 3, everyMs: 20, characters: PACED_CHARACTERS }), ended]);
     latencies.push((firstAtMs ?? Number.NaN) - sentAtMs);

@@ -258,6 +258,7 @@ function openStream(reply: FastifyReply, { status, headers }: Answer, stream: No
     "x-content-type-options": "nosniff",
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no", // nginx
+    connection: "close", // with the stream's end: a server that stops must not wait for a connection that nobody uses
     ...(reply.getHeaders() as OutgoingHttpHeaders),
     ...headers,
   });

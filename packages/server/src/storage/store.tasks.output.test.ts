@@ -73,7 +73,6 @@ describe.each(DIALECTS)("what tasks bring about, in the store on %s", (dialect) 
     );
     const begun = performance.now();
     const held = await tasks.append(outputs, AT);
-    console.log(dialect, performance.now() - begun);
     expect(performance.now() - begun, "milliseconds").toBeLessThan(5_000);
     expect(new Map(held.map(({ taskId, isCancelled }) => [taskId, isCancelled]))).toEqual(
       new Map(claimed.map(({ taskId }) => [taskId, Number(taskId.slice(5)) % 2 === 1])),

@@ -159,9 +159,14 @@ export interface LeaseState {
 export interface TaskStore {
   /**
    * Takes tasks that nobody works on, or whose lease is over, oldest first, at most `limit`; of a thread only the first one. Of several nodes that ask
-   * at once, one gets a task.
+   * at once, one gets a task. None of the partners in `exceptOf`.
    */
-  claim(lease: { readonly leaseId: string; readonly untilMs: number }, limit: number, nowMs: number): Promise<readonly ClaimedTask[]>;
+  claim(
+    lease: { readonly leaseId: string; readonly untilMs: number },
+    limit: number,
+    nowMs: number,
+    exceptOf?: readonly string[],
+  ): Promise<readonly ClaimedTask[]>;
   /** The message of a task, and those before it, `countMax` at most, oldest first. Undefined: it is gone. */
   findQuestion(
     task: ClaimedTask,

@@ -11,7 +11,7 @@ const HEARTBEAT_MS = 15_000;
 const RECONNECT_MS = 2_000;
 
 /** Why a stream ends, told by its last event. */
-export type EndReason = "token_expired" | "token_ended" | "thread_deleted" | "server_stopping" | "store_unavailable";
+export type EndReason = "token_expired" | "token_ended" | "thread_deleted" | "server_stopping" | "store_unavailable" | "too_many_streams";
 
 /** Who reads, and from where on. */
 export interface StreamRequest {
@@ -22,6 +22,8 @@ export interface StreamRequest {
   readonly threadId: string;
   readonly lastEventId: number;
   readonly tokenExpiresAtMs: number;
+  /** That its partner may have open on this node. */
+  readonly streamsMax: number;
   /** Rejects where the token, as it would be judged at a new request, does not open the stream any more. */
   authenticate(): Promise<unknown>;
 }
@@ -127,7 +129,7 @@ export class EventStream {
     if (this.isEnded) return;
     this.isEnded = true;
     if (this.stalledSinceMs !== undefined) this.sink.destroy(); // it would be held until it is read
-    else this.sink.end(encodeEvent(this.position, "stream_end", { reason }));
+    else this.sink.end(streamEnd(this.position, reason));
   }
 
   private cutOff(): void {
@@ -144,4 +146,8 @@ export class EventStream {
     this.lastWriteMs = nowMs;
     if (!this.sink.write(bytes)) this.stalledSinceMs ??= nowMs;
   }
+}
+
+export function streamEnd(id: number, reason: EndReason): string {
+  return encodeEvent(id, "stream_end", { reason });
 }

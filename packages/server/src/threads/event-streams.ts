@@ -5,7 +5,7 @@ import type { EventBatch, ThreadKey, ThreadStore } from "../storage/thread-store
 import type { EndedTokens } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type Channel, EventStream, type EventStreamPorts, type StreamRequest } from "./event-stream.ts";
+import { type Channel, EventStream, type EventStreamPorts, streamEnd, type StreamRequest } from "./event-stream.ts";
 import { encodeEvents, eventsBehind, lastIdOf } from "./thread-events.ts";
 
 const BEAT_MS = 250;
@@ -61,7 +61,7 @@ export class EventStreams {
 
   /** @throws Problem 429 where the partner has that many open. */
   requireRoom(partnerId: string, streamsMax: number): void {
-    if ((this.countByPartner.get(partnerId) ?? 0) < streamsMax) return;
+    if (this.hasRoom(partnerId, streamsMax)) return;
     throw new Problem(
       429,
       `The partner has ${streamsMax} streams open on this node, which is as many as it may; close some, or try again.`,
@@ -71,9 +71,15 @@ export class EventStreams {
     );
   }
 
+  private hasRoom(partnerId: string, streamsMax: number): boolean {
+    return (this.countByPartner.get(partnerId) ?? 0) < streamsMax;
+  }
+
   /** @param lastEventId of the thread, as the store has it. */
   open(request: StreamRequest, lastEventId: number, sink: EventSink): void {
     const { owner, threadId } = request;
+    // several that came at once have all found room; and this is no time for a status any more
+    if (!this.hasRoom(owner.partnerId, request.streamsMax)) return sink.end(streamEnd(request.lastEventId, "too_many_streams"));
     const key = keyOf({ partnerId: owner.partnerId, threadId });
     let channel = this.channels.get(key);
     if (channel === undefined) {

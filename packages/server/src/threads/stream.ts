@@ -1,7 +1,6 @@
 import type { Authenticate } from "../http/auth.ts";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
-import type { Partner } from "../storage/store.ts";
 import type { StreamRequest } from "./event-stream.ts";
 import type { EventStreams } from "./event-streams.ts";
 import { absent, ABSENT_DOCS, AUTH, HOME, ownerOf, requireOwnId, type ThreadDeps, threadParams } from "./thread.ts";
@@ -27,7 +26,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
         summary: "Stream Thread Events",
         description:
           "Stays open. Begins with the events of the answer that is under way, and else with the next one to come; with the `Last-Event-ID` of an earlier event (a header, as a browser's EventSource sends it), behind that one: nothing is lost, and nothing comes twice. `0` is the beginning. " +
-          "Chunks are kept for a day; after that only the message that they add up to. Ends with the event `stream_end`, whose `reason` says why: `token_expired`, `token_ended`, `thread_deleted`, `server_stopping`, `store_unavailable`. A reader that takes nothing for 30 s is cut off.",
+          "Chunks are kept for a day; after that only the message that they add up to. Ends with the event `stream_end`, whose `reason` says why: `token_expired`, `token_ended`, `thread_deleted`, `server_stopping`, `store_unavailable`, `too_many_streams`. A reader that takes nothing for 30 s is cut off.",
         tag: "threads",
         headers: { "Last-Event-ID": "Of the last event that was read, or 0." },
         answers: {
@@ -47,7 +46,8 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
         const start = await threads.findStreamStart(owner, threadId);
         if (start === undefined) throw absent("thread");
         const lastEventId = parseLastEventId(raw.lastEventId, start.lastEventId) ?? start.taskFrom;
-        streams.requireRoom(owner.partnerId, streamsMaxOf(principal.partner));
+        const streamsMax = principal.partner.rateLimits?.streams ?? STREAMS_MAX_DEFAULT;
+        streams.requireRoom(owner.partnerId, streamsMax);
         const { workspaceId, orgId, token } = principal;
         const { authorization, standing } = raw;
         // as every other request, but for the quota, which it was charged to when it came
@@ -60,6 +60,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
           lastEventId,
           tokenId: token.tokenId,
           tokenExpiresAtMs: token.expiresAtMs,
+          streamsMax,
           authenticate: () => authenticate(AUTH, again),
         };
         return {
@@ -71,10 +72,6 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
       },
     }),
   ];
-}
-
-function streamsMaxOf({ rateLimits }: Partner): number {
-  return rateLimits?.streams ?? STREAMS_MAX_DEFAULT;
 }
 
 /** @throws Problem 400 for one that this thread has not given out: what lies behind it is not known. */

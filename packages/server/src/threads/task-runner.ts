@@ -7,6 +7,9 @@ import { type TaskPorts, TaskRun } from "./task-run.ts";
 
 /** At work on one node, of all partners together. */
 const TASKS_MAX = 2_000;
+/** With more than this at work, a partner that has a tenth of the places gets no more: slow answers of a few must not hold up those of all others. */
+const CROWDED_MIN = TASKS_MAX / 2;
+const SHARE_MAX = TASKS_MAX / 10;
 const CLAIMED_AT_ONCE = 200;
 /** For tasks that were sent to another node, which has no room, or has died. */
 const LOOK_EVERY_MS = 1_000;
@@ -94,7 +97,7 @@ export class TaskRunner {
         await this.renew(LEASE_MS / 2); // after a while without the store: what is at work here is not to be taken from itself
         const nowMs = this.ports.nowMs();
         const lease = { leaseId: randomUUID(), untilMs: nowMs + LEASE_MS };
-        const claimed = await this.ports.tasks.claim(lease, limit, nowMs);
+        const claimed = await this.ports.tasks.claim(lease, limit, nowMs, this.partnersWithTheirShare());
         for (const task of claimed) this.begin(new TaskRun(task, { ...this.ports, writer: this.writer }));
         if (claimed.length === limit) this.isWoken = true;
       }
@@ -105,6 +108,13 @@ export class TaskRunner {
     } finally {
       this.isLooking = false;
     }
+  }
+
+  private partnersWithTheirShare(): readonly string[] {
+    if (this.running.size < CROWDED_MIN) return [];
+    const counts = new Map<string, number>();
+    for (const { run } of this.running.values()) counts.set(run.task.partnerId, (counts.get(run.task.partnerId) ?? 0) + 1);
+    return [...counts].filter(([, count]) => count >= SHARE_MAX).map(([partnerId]) => partnerId);
   }
 
   private begin(run: TaskRun): void {

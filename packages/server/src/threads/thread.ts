@@ -17,11 +17,10 @@ export function ownerOf({ partner, userId }: Extract<Principal, { readonly kind:
   return { partnerId: partner.clientId, userId };
 }
 
-const ID_CHARACTERS_MAX = 255;
 const OWN_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** What can be no id of ours names nothing, and is a 404 like any other absent one. */
-export const threadParams = z.strictObject({ thread_id: z.string().max(ID_CHARACTERS_MAX, `is over ${ID_CHARACTERS_MAX} characters`) });
+export const threadParams = z.strictObject({ thread_id: z.string() });
 
 /** @throws Problem 404. */
 export function requireOwnId(id: string, what: "thread" | "artifact"): string {

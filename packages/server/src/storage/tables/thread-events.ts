@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import { deleteInSteps, PURGE_ROWS_MAX } from "../purge.ts";
 import type { Schema } from "../schema.ts";
@@ -9,8 +9,6 @@ import { type EventRow, toEventBatch, whereThread } from "./thread-rows.ts";
 const BATCHES_MAX = 64;
 /** Of all threads, in one go: what is left is read the next time. */
 const NEW_BATCHES_MAX = 1_000;
-/** Chunks are kept as long for those who come back; the message that they add up to stays. */
-const STREAMED_KEPT_MS = 24 * 3600 * 1000;
 
 export function eventReader(dialect: Dialect): Pick<ThreadStore, "readEvents" | "readNewEvents" | "listDeleted"> {
   return {
@@ -58,42 +56,10 @@ async function readEvents(db: Kysely<Schema>, after: EventPosition, charactersMa
   return found.rows.map((row) => behind(toEventBatch(row), lastEventId));
 }
 
-/** A batch may have grown since it was read: see {@link insertEvents}. */
+/** A batch may have grown since it was read: see task-output.ts. */
 function behind(batch: EventBatch, lastEventId: number): EventBatch {
   const known = lastEventId + 1 - batch.firstId;
   return known <= 0 ? batch : { ...batch, firstId: lastEventId + 1, events: batch.events.slice(known) };
-}
-
-/**
- * Those of many threads in one statement; nothing where a batch is empty. `expiresAtMs` null: they stay with their thread. Whoever does not know
- * whether a batch was written, since the connection was lost, writes it again with what has come since: that takes its place.
- */
-export async function insertEvents(
-  db: Transaction<Schema>,
-  dialect: Pick<Dialect, "unpack">,
-  batches: readonly EventBatch[],
-  expiresAtMs: number | null,
-): Promise<void> {
-  const rows = batches
-    .filter(({ events }) => events.length > 0)
-    .map(({ partnerId, threadId, firstId, events }) => ({
-      partner_id: partnerId,
-      thread_id: threadId,
-      first_id: firstId,
-      last_id: firstId + events.length - 1,
-      events: JSON.stringify(events),
-    }));
-  if (rows.length === 0) return;
-  const columns = { partner_id: "text", thread_id: "text", first_id: "bigint", last_id: "bigint", events: "text" } as const;
-  // SQLite takes ON CONFLICT for a join's ON without a WHERE
-  await sql`INSERT INTO thread_events (partner_id, thread_id, first_id, last_id, events, expires_at)
-    SELECT partner_id, thread_id, first_id, last_id, events, CAST(${expiresAtMs} AS bigint) FROM ${dialect.unpack(JSON.stringify(rows), columns)} r WHERE true
-    ON CONFLICT (partner_id, thread_id, first_id)
-      DO UPDATE SET last_id = excluded.last_id, events = excluded.events, expires_at = excluded.expires_at`.execute(db);
-}
-
-export function streamedUntil(nowMs: number): number {
-  return nowMs + STREAMED_KEPT_MS;
 }
 
 /** But for tasks that are not done: whoever takes one up goes on behind its last event. */

@@ -2,33 +2,26 @@ import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import type { ClaimedTask, EventBatch, LeasedTask, LeaseState, Message, TaskEnd, TaskOutput, TaskStore } from "../thread-store.ts";
+import { writeEvents, writeOutputs } from "./task-output.ts";
 import { eraseDeleted } from "./thread-deletion.ts";
-import { insertEvents, purgeEvents, streamedUntil } from "./thread-events.ts";
+import { purgeEvents } from "./thread-events.ts";
 import { lastEventIdOf, MESSAGE_COLUMNS, toMessage, whereThread } from "./thread-rows.ts";
 import { messageRow, takePosition } from "./threads.ts";
 
 export function taskStore(dialect: Dialect): TaskStore {
   return {
-    claim: (lease, limit, nowMs) => dialect.write((db) => claim(db, lease, limit, nowMs)),
+    claim: (lease, limit, nowMs, exceptOf = []) => dialect.write((db) => claim(db, lease, { limit, exceptOf }, nowMs)),
     findQuestion: (task, countMax) => dialect.read((db) => findQuestion(db, task, countMax)),
     append: (outputs, { nowMs, untilMs }) =>
       dialect.write(async (db) => {
         const held = await prolong(db, dialect, outputs, untilMs);
         const ids = new Set(held.map(({ taskId }) => taskId));
         const written = outputs.filter(({ taskId }) => ids.has(taskId));
-        await insertEvents(db, dialect, written, streamedUntil(nowMs));
-        for (const output of written) await writeBeside(db, output);
+        await writeOutputs(db, dialect, written, nowMs);
         return held;
       }),
     renew: (tasks, untilMs) => dialect.write((db) => prolong(db, dialect, tasks, untilMs)),
-    async finish(output, end, nowMs) {
-      try {
-        return await dialect.write((db) => finish(db, dialect, output, { end, nowMs }));
-      } catch (thrown) {
-        if (thrown instanceof LeaseLost) return undefined;
-        throw thrown;
-      }
-    },
+    finish: (output, end, nowMs) => dialect.write((db) => finish(db, dialect, output, { end, nowMs })),
     async release(task) {
       const given = { lease_id: "", lease_until: 0, attempts: sql<number>`attempts - 1`, first_event_id: null };
       await dialect.write((db) =>
@@ -67,11 +60,12 @@ interface ClaimedRow {
 async function claim(
   db: Transaction<Schema>,
   { leaseId, untilMs }: { readonly leaseId: string; readonly untilMs: number },
-  limit: number,
+  { limit, exceptOf }: { readonly limit: number; readonly exceptOf: readonly string[] },
   nowMs: number,
 ): Promise<ClaimedTask[]> {
+  const ofOthers = exceptOf.length === 0 ? sql`` : sql`t.partner_id NOT IN (${sql.join(exceptOf)}) AND`;
   const lastEvent = lastEventIdOf(sql`e.partner_id = thread_tasks.partner_id AND e.thread_id = thread_tasks.thread_id`);
-  const first = sql`SELECT t.partner_id, t.task_id, t.created_at FROM thread_tasks t WHERE NOT EXISTS
+  const first = sql`SELECT t.partner_id, t.task_id, t.created_at FROM thread_tasks t WHERE ${ofOthers} NOT EXISTS
     (SELECT 1 FROM thread_tasks b WHERE b.partner_id = t.partner_id AND b.thread_id = t.thread_id AND b.position < t.position)`;
   const claimed = await sql<ClaimedRow>`UPDATE thread_tasks SET lease_id = ${leaseId}, lease_until = ${untilMs}, attempts = attempts + 1,
       first_event_id = coalesce(first_event_id, 1 + ${lastEvent})
@@ -137,45 +131,26 @@ async function prolong(
   return held.rows.map((row) => ({ taskId: row.task_id, isCancelled: row.is_cancelled === 1 }));
 }
 
-async function writeBeside(db: Transaction<Schema>, { partnerId, threadId, artifacts, log }: TaskOutput): Promise<void> {
-  const thread = { partner_id: partnerId, thread_id: threadId };
-  for (const { artifactId, artifact } of artifacts) {
-    await db
-      .insertInto("thread_artifacts")
-      .values({ ...thread, artifact_id: artifactId, artifact: JSON.stringify(artifact) })
-      .onConflict((conflict) => conflict.columns(["partner_id", "thread_id", "artifact_id"]).doNothing()) // see insertEvents
-      .execute();
-  }
-  if (log !== undefined) await setLog(db, { partnerId, threadId }, log);
-}
-
-async function setLog(db: Transaction<Schema>, thread: Pick<TaskOutput, "partnerId" | "threadId">, log: string): Promise<void> {
-  await db
-    .updateTable("threads")
-    .set({ progress_log: JSON.stringify(log) })
-    .where(whereThread(thread))
-    .execute();
-}
-
-/** Undoes what the transaction has written by then. */
-class LeaseLost extends Error {}
-
-/** The thread's row first, as for a message that is sent: in PostgreSQL, two that hold what the other one wants would wait for each other. */
+/**
+ * The task's row first, as in `append`: in PostgreSQL, two that hold what the other one wants would wait for each other. Then the thread's, as for a
+ * message that is sent: of the two, the second one sees the first.
+ */
 async function finish(
   db: Transaction<Schema>,
   dialect: Pick<Dialect, "unpack">,
   output: TaskOutput,
   { end, nowMs }: { readonly end: TaskEnd; readonly nowMs: number },
-): Promise<EventBatch[]> {
+): Promise<EventBatch[] | undefined> {
   const { partnerId, threadId, taskId, leaseId, firstId } = output;
-  const place = await takePosition(db, { partnerId, threadId }, nowMs);
   const ended = await db
     .deleteFrom("thread_tasks")
     .where("partner_id", "=", partnerId)
     .where("task_id", "=", taskId)
     .where("lease_id", "=", leaseId)
     .executeTakeFirst();
-  if (place === undefined || ended.numDeletedRows === 0n) throw new LeaseLost();
+  if (ended.numDeletedRows === 0n) return undefined;
+  const place = await takePosition(db, { partnerId, threadId }, nowMs);
+  if (place === undefined) return undefined;
   await db
     .insertInto("thread_messages")
     .values({
@@ -186,10 +161,9 @@ async function finish(
       sent_at: place.sentAtMs,
     })
     .execute();
-  await writeBeside(db, output);
   const next = await db.selectFrom("thread_tasks").select("task_id").where(whereThread(output)).limit(1).executeTakeFirst();
   const isIdle = next === undefined;
-  if (!isIdle) await setLog(db, output, "");
+  await writeOutputs(db, dialect, [isIdle ? output : { ...output, log: "" }], nowMs); // the next one's log begins
   const streamed: EventBatch = { partnerId, threadId, firstId, events: output.events };
   const last: EventBatch = {
     partnerId,
@@ -197,7 +171,6 @@ async function finish(
     firstId: firstId + output.events.length,
     events: end.events({ sentAtMs: place.sentAtMs, isIdle }),
   };
-  await insertEvents(db, dialect, [streamed], streamedUntil(nowMs));
-  await insertEvents(db, dialect, [last], null);
+  await writeEvents(db, dialect, [last], null);
   return [streamed, last].filter(({ events }) => events.length > 0);
 }
