@@ -17,7 +17,7 @@ const NUMBERS = {
   "paced-seconds": [20, "which each of them takes"],
   sends: [200, "messages of which the first event is waited for"],
   connections: [200, "streams whose events come as fast as they are taken"],
-  events: [4_000, "of each of them in a round"],
+  events: [2_000, "of each of them in a round"],
   rounds: [5, "in turns, of events per second and of pages"],
 } as const;
 

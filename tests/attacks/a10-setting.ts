@@ -71,6 +71,8 @@ export async function openAnswered(server: TestServer, { token }: Pick<TestTalke
   return { threadId, artifactId };
 }
 
+const UPLOAD = '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nhello\r\n--b--\r\n';
+
 /** By operation, a request that succeeds for the owner of the thread. What comes last takes something away. */
 export const REQUESTS: Readonly<Record<string, (threadId: string, artifactId: string) => Asked>> = {
   listMessages: (id) => ({ method: "GET", path: `${HOME}/${id}/messages` }),
@@ -78,12 +80,18 @@ export const REQUESTS: Readonly<Record<string, (threadId: string, artifactId: st
   getArtifact: (id, artifactId) => ({ method: "GET", path: `${HOME}/${id}/artifacts/${artifactId}` }),
   streamThreadEvents: (id) => ({ method: "GET", path: `${HOME}/stream/${id}` }),
   sendMessage: (id) => ({ method: "POST", path: `${HOME}/${id}/messages`, body: { message: "hello" } }),
+  uploadFile: (id) => ({
+    method: "POST",
+    path: `${HOME}/${id}/files`,
+    headers: { "content-type": "multipart/form-data; boundary=b" },
+    body: UPLOAD,
+  }),
   updateThread: (id) => ({ method: "PATCH", path: `${HOME}/${id}`, body: { name: "Stolen" } }),
   cancelThreadTask: (id) => ({ method: "DELETE", path: `${HOME}/${id}/task` }),
   deleteThread: (id) => ({ method: "DELETE", path: `${HOME}/${id}` }),
 };
 
-const TABLES = ["threads", "thread_messages", "thread_tasks", "thread_events", "thread_artifacts"];
+const TABLES = ["threads", "thread_messages", "thread_tasks", "thread_events", "thread_artifacts", "thread_files"];
 
 /** Everything that is kept of a thread, whole. */
 export async function rowsOfThread({ database }: TestServer, threadId: string): Promise<Record<string, unknown>> {

@@ -55,7 +55,15 @@ describe.each(DIALECTS)("threads as the contract has them on %s", (dialect) => {
     }
     const stream = `${HOME}/stream/${thread.threadId}`;
     const ofThread = `${HOME}/${thread.threadId}`;
-    const paths = [`${HOME}/stream`, `${HOME}/stream/`, `${stream}/`, `${stream}/extra`, `${stream}/messages`, `${HOME}/`, `${HOME}//messages`];
+    const paths = [
+      `${HOME}/stream`,
+      `${HOME}/stream/`,
+      `${stream}/`,
+      `${stream}/extra`,
+      `${stream}/messages`,
+      `${HOME}/`,
+      `${HOME}//messages`,
+    ];
     for (const path of [...paths, `${ofThread}/`, `${ofThread}//messages`, `${ofThread}/messages/x`, `${ofThread}/task/x`]) {
       for (const [method, body] of [["GET"], ["DELETE"], ["PATCH", { name: "x" }], ["POST", { message: "x" }]] as const)
         expectProblem(await call(server, method, path, token, body), 404, 405);

@@ -11,14 +11,20 @@ export interface Call {
   readonly authorization?: readonly string[];
   readonly json?: unknown;
   readonly form?: Readonly<Record<string, string>>;
-  /** In place of both: a body as it is. */
+  /** Parts of these names, each a file that holds the content. */
+  readonly multipart?: { readonly fields: readonly string[]; readonly content: string };
+  /** In place of all of them: a body as it is. */
   readonly raw?: { readonly mediaType: string; readonly body: string };
   /** In place of the stage's. */
   readonly server?: TestServer;
 }
 
 /** By Node's own client: fetch would join two Authorization headers to one. Of an answer that stays open, what it begins with. */
-export function sendCall(server: Pick<TestServer, "port">, { method, path }: DescribedOperation, call: Call): Promise<Reply> {
+export function sendCall(
+  server: Pick<TestServer, "port">,
+  { method, path }: Pick<DescribedOperation, "method" | "path">,
+  call: Call,
+): Promise<Reply> {
   const filled = path.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => encodeURIComponent(call.params?.[name] ?? ""));
   const query = call.query === undefined ? "" : `?${new URLSearchParams(call.query).toString()}`;
   const content = bodyOf(call);
@@ -48,10 +54,16 @@ export function sendCall(server: Pick<TestServer, "port">, { method, path }: Des
   });
 }
 
-function bodyOf({ json, form, raw }: Call): Call["raw"] {
+function bodyOf({ json, form, multipart, raw }: Call): Call["raw"] {
   if (raw !== undefined) return raw;
+  if (multipart !== undefined) return { mediaType: "multipart/form-data; boundary=b", body: partsOf(multipart) };
   if (form !== undefined) return { mediaType: "application/x-www-form-urlencoded", body: new URLSearchParams(form).toString() };
   return json === undefined ? undefined : { mediaType: "application/json", body: JSON.stringify(json) };
+}
+
+function partsOf({ fields, content }: NonNullable<Call["multipart"]>): string {
+  const parts = fields.map((name) => `--b\r\nContent-Disposition: form-data; name="${name}"; filename="x.txt"\r\n\r\n${content}\r\n`);
+  return `${parts.join("")}--b--\r\n`;
 }
 
 function headerLines(raw: readonly string[]): [string, string][] {

@@ -74,9 +74,16 @@ export class ApiDescription {
     );
     faults.push(...sent.filter((parameter) => !known.has(parameter)).map((parameter) => `no ${parameter} is described`));
     if (requestBody === undefined) return call.json === undefined && call.form === undefined ? faults : [...faults, "no body is described"];
+    if (call.multipart !== undefined) return [...faults, ...this.multipartFaults([...at, "requestBody", "content"], call.multipart.fields)];
     const [mediaType, body] = call.form === undefined ? ["application/json", call.json] : ["application/x-www-form-urlencoded", call.form];
     if (body === undefined || requestBody.content[mediaType] === undefined) return [...faults, `there is no body as ${mediaType}`];
     return [...faults, ...this.schemaFaults([...at, "requestBody", "content", mediaType, "schema"], body)];
+  }
+
+  /** Of which parts there are; what is in them is bytes, which a schema does not describe. */
+  private multipartFaults(content: Pointer, fields: readonly string[]): string[] {
+    const at = [...content, "multipart/form-data", "schema"];
+    return this.schemaFaults(at, Object.fromEntries(fields.map((name) => [name, "bytes"])));
   }
 
   private parameterFaults({ name, in: place, required, schema }: Parameter, at: Pointer, call: Call): string[] {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTalker, createThread, openStream, sendMessage } from "../../packages/server/src/testing/event-stream.ts";
 import { admin, call, createTestPartner } from "../../packages/server/src/testing/server.ts";
-import type { Call } from "./call.ts";
+import { type Call, sendCall } from "./call.ts";
 import type { Scenarios } from "./scenarios.ts";
 import type { Stage } from "./stage.ts";
 
@@ -10,6 +10,8 @@ const MESSAGE = { message: "hello" };
 /** The demo agent takes three seconds to answer it. */
 const LONG = `slow ${"word ".repeat(30)}`;
 const WAITING_MAX = 20;
+const FILE = { fields: ["file"], content: "hello" };
+const FILE_BYTES_MAX = 10 * 1024 * 1024;
 
 const tokenOf = ({ tokens }: Stage) => tokens["user"] ?? "";
 const absent = () => ({ params: { thread_id: randomUUID() } });
@@ -42,6 +44,7 @@ export const THREAD_SCENARIOS: Readonly<Record<string, Scenarios>> = {
     200: async (stage) => [
       { ...(await ofThread(stage)), json: { ...MESSAGE, file_ids: [] } },
       { ...(await ofThread(stage)), form: MESSAGE },
+      await withFile(stage),
     ],
     409: async (stage) => {
       const { params } = await ofThread(stage);
@@ -53,6 +56,19 @@ export const THREAD_SCENARIOS: Readonly<Record<string, Scenarios>> = {
       { ...(await ofThread(stage)), form: { "file_ids[]": randomUUID(), ...MESSAGE } },
       { ...(await ofThread(stage)), json: { message: ["x"], not_a_field: 1 } },
     ],
+  },
+  uploadFile: {
+    sample: () => ({ ...absent(), multipart: FILE }),
+    200: async (stage) => ({ ...(await ofThread(stage)), multipart: FILE }),
+    400: async (stage) => ({ ...(await ofThread(stage)), raw: { mediaType: "multipart/form-data; boundary=b", body: "--b" } }),
+    409: async (stage) => {
+      const { params } = await ofThread(stage);
+      await stage.server.database.query("UPDATE threads SET file_count = 100 WHERE thread_id = $1 RETURNING 1", [params.thread_id]);
+      return { params, multipart: FILE };
+    },
+    413: async (stage) => ({ ...(await ofThread(stage)), multipart: { ...FILE, content: "x".repeat(FILE_BYTES_MAX + 1) } }),
+    415: async (stage) => ({ ...(await ofThread(stage)), json: FILE }),
+    422: async (stage) => ({ ...(await ofThread(stage)), multipart: { ...FILE, fields: ["file", "more"] } }),
   },
   getThreadProgress: {
     sample: absent,
@@ -77,6 +93,17 @@ export const THREAD_SCENARIOS: Readonly<Record<string, Scenarios>> = {
     429: asManyAsItMay,
   },
 };
+
+/** A message with a file. */
+async function withFile(stage: Stage): Promise<Call> {
+  const { params } = await ofThread(stage);
+  const reply = await sendCall(
+    stage.server,
+    { method: "POST", path: "/v2/threads/{thread_id}/files" },
+    { params, multipart: FILE, authorization: [`Bearer ${tokenOf(stage)}`] },
+  );
+  return { params, json: { ...MESSAGE, file_ids: [reply.json["file_id"]] } };
+}
 
 /** A thread with a message, and what the demo agent said to it. */
 async function answered(stage: Stage): Promise<{ readonly params: { readonly thread_id: string }; readonly message: string }> {

@@ -20,12 +20,15 @@ export async function demoUserToken(server: Place, dataDir: string): Promise<str
   return String((await client.exchange(server.url, client.sign(userId))).json["access_token"]);
 }
 
+const RETRY_MS = 100;
+
 /** A client that reads a thread to its end, and comes back whenever its stream breaks: to the next node, with the id of the last event that it was shown. */
 export class Reader {
   /** All that it was shown. */
   readonly events: ReceivedEvent[] = [];
   /** What should not have happened. */
   readonly faults: string[] = [];
+  /** Streams that it has got, but for the first. */
   reconnects = -1;
   readonly done: Promise<void>;
   private readonly where: { readonly places: readonly Place[]; readonly token: string; readonly threadId: string };
@@ -42,16 +45,19 @@ export class Reader {
 
   private async read(sent: () => Sent | undefined): Promise<void> {
     const isDone = () => this.events.some(isEndOf(sent()?.taskId ?? ""));
-    while (!isDone() && !this.isStopped) {
+    for (let tries = 0; !isDone() && !this.isStopped; tries++) {
       const from = this.events.at(-1)?.id ?? 0;
-      const place = this.where.places[++this.reconnects % this.where.places.length] as Place;
+      const place = this.where.places[tries % this.where.places.length] as Place;
       const { threadId, token } = this.where;
       const stream = await openStream(place, threadId, token, { "last-event-id": String(from) }).catch(() => undefined);
       const status = stream?.response.statusCode;
       if (status !== undefined && status !== 200 && status !== 503) this.faults.push(`a stream was answered ${status}`);
-      if (stream !== undefined && status === 200) await this.take(stream, isDone);
+      if (stream !== undefined && status === 200) {
+        this.reconnects++;
+        await this.take(stream, isDone);
+      }
       stream?.close();
-      await sleep(50);
+      await sleep(RETRY_MS);
     }
   }
 

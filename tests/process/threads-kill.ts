@@ -87,7 +87,7 @@ export async function killAmidAnswers(
   const report = { faults, kills, threads: 0, shownBefore: 0, reconnects: 0, outcomes: {}, unbegun: [], settledMs: 0 };
   try {
     for (let index = 0; index < nodeCount; index++) await nodes.add();
-    console.log("started", performance.now()); const token = await demoUserToken(nodes.places[0] as { url: string }, dataDir.path);
+    const token = await demoUserToken(nodes.places[0] as { url: string }, dataDir.path);
     for (let round = 0; round < kills; round++) {
       const at = round % nodeCount;
       for (const moment of MOMENTS) {
@@ -98,11 +98,11 @@ export async function killAmidAnswers(
       await nodes.kill(at);
       if (nodeCount === 1 || round < kills - 1) await nodes.start(at);
     }
-    console.log("begun", performance.now());const survivor = nodes.places[nodeCount === 1 ? 0 : kills % nodeCount] as { url: string };
+    const survivor = nodes.places[nodeCount === 1 ? 0 : kills % nodeCount] as { url: string };
     await settle(talks, survivor, token, report);
   } finally {
     for (const { reader } of talks) reader.stop();
-    console.log("end", performance.now()); await nodes.stop();
+    await nodes.stop();
     await database?.drop();
     dataDir.remove();
   }
@@ -142,12 +142,12 @@ async function settle(
     unbegun: string[];
   },
 ): Promise<void> {
-  const lastKillMs = performance.now();console.log("settle at", performance.now());
+  const lastKillMs = performance.now();
   const late = sleep(WAIT_MS_MAX, "late", { ref: false });
   const settled = await Promise.race([Promise.all(talks.map(({ reader }) => reader.done)), late]);
   if (settled === "late") report.faults.push(`not all answers had ended ${WAIT_MS_MAX} ms after the last kill`);
   report.threads = talks.length;
-  console.log("settled", performance.now()); report.settledMs = Math.round(performance.now() - lastKillMs);
+  report.settledMs = Math.round(performance.now() - lastKillMs);
   for (const { threadId, sent, reader, moment } of settled === "late" ? [] : talks) {
     const whole = await readWhole(place, token, threadId, sent.at(-1) as Sent);
     report.faults.push(...reader.faults, ...faultsOf(whole, sent).map((fault) => `killed ${moment}: ${fault}`));

@@ -19,8 +19,22 @@ export interface Question {
   /** The `billing_feature_id`s of the user, its workspace and its organization together, each once. */
   readonly entitlements: readonly string[];
   readonly message: string;
+  /** That came with the message. */
+  readonly files: readonly AttachedFile[];
   /** What was said in the thread before the message, oldest first, bounded in number and length: the latest of it. */
   readonly history: readonly { readonly by: "user" | "agent"; readonly message: string }[];
+}
+
+/** What its user has uploaded. The name and the media type are as the user's program says: nobody has looked, and either may be a lie. */
+export interface AttachedFile {
+  readonly fileId: string;
+  /** To be shown; no path. */
+  readonly name: string;
+  readonly mediaType: string;
+  /** Bytes; 10 MiB at most. */
+  readonly size: number;
+  /** Its content, byte for byte. @throws where the file is gone, with its thread; where the store does not answer and the task is over. */
+  read(): Promise<Uint8Array>;
 }
 
 export type AgentEvent =

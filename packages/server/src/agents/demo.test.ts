@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { AgentEvent, Question } from "./agent.ts";
+import type { AgentEvent, AttachedFile, Question } from "./agent.ts";
 import { demoAgent } from "./demo.ts";
 
 const QUESTION: Question = {
@@ -9,8 +9,13 @@ const QUESTION: Question = {
   user: { userId: "user", workspaceId: "workspace", orgId: "organization" },
   entitlements: ["premium", "beta"],
   message: "What can you do?",
+  files: [],
   history: [],
 };
+
+function fileOf(name: string, content: Uint8Array, size = content.byteLength): AttachedFile {
+  return { fileId: name, name, mediaType: "application/pdf", size, read: async () => content };
+}
 
 /** What it says; its pauses take no time, and are written down. */
 async function told(more: Partial<Question> = {}) {
@@ -65,6 +70,18 @@ describe("the demo agent", () => {
     expect((await told()).text).toContain("your entitlements: premium, beta.");
     expect((await told({ entitlements: [] })).text).toContain("no entitlements of yours.");
     expect((await told({ entitlements: Array.from({ length: 12 }, (_, index) => `f${index}`) })).text).toContain("f9 and 2 more.");
+  });
+
+  test("reads the files that came with the message, and names them in its answer and its log", async () => {
+    const report = fileOf("report.pdf", new Uint8Array(1234));
+    const { events, text } = await told({ files: [report] });
+    expect(text).toContain("It came with 1 file: report.pdf, 1234 bytes.");
+    expect(events).toContainEqual({ kind: "log", line: "Reading report.pdf, 1234 bytes: all of it is here." });
+    const more = await told({ files: [report, fileOf("x".repeat(255), new Uint8Array(1), 2)] });
+    expect(more.text).toContain(`It came with 2 files: report.pdf, 1234 bytes; ${"x".repeat(40)}, 2 bytes.`);
+    expect(more.events).toContainEqual({ kind: "log", line: expect.stringMatching(/: it has 1 bytes\.$/) as string });
+    const gone = { ...report, read: () => Promise.reject(new Error("gone")) };
+    expect((await told({ files: [gone] })).thrown).toEqual(new Error("gone"));
   });
 
   test.each(["a slow answer, please", "SLOW a b c", "so (slow)"])("repeats %j word by word, ten words a second", async (message) => {

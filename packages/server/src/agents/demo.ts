@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Agent, AgentEvent, Question } from "./agent.ts";
+import type { Agent, AgentEvent, AttachedFile, Question } from "./agent.ts";
 
 const CHUNK_MS = 20;
 const SLOW_CHUNK_MS = 100;
@@ -12,8 +12,8 @@ const CELL_CHARACTERS_MAX = 40;
 const ENTITLEMENTS_MAX = 10;
 
 /**
- * The agent that is built in: without network, and the same events for the same question. It says what it was asked and what it was told of
- * the user, so that a newcomer sees that both arrive. A message with the word `slow` is repeated word by word, ten words a second; one with the
+ * The agent that is built in: without network, and the same events for the same question. It says what it was asked, with which files, and what it was
+ * told of the user, so that a newcomer sees that all of it arrives. A message with the word `slow` is repeated word by word, ten words a second; one with the
  * word `fail` makes it throw after three chunks.
  */
 export function demoAgent(pause: Pause = sleepMs): Agent {
@@ -28,10 +28,11 @@ function sleepMs(ms: number, signal: AbortSignal): Promise<unknown> {
 }
 
 async function* answer(question: Question, pause: (ms: number) => Promise<unknown>): AsyncGenerator<AgentEvent> {
-  const { history, message } = question;
+  const { history, message, files } = question;
   const words = beginning(message, ANSWER_CHARACTERS_MAX).match(/\S+/g) ?? [];
   yield { kind: "log", line: `Reading the message: ${counted(words.length, "word")}.` };
   yield { kind: "log", line: `Looking back: ${counted(history.length, "earlier message")} in this thread.` };
+  for (const file of files) yield { kind: "log", line: `Reading ${shown(file)}: ${await lengthOf(file)}.` };
   const isSlow = hasWord(message, "slow");
   const chunks = isSlow ? inGroups(words, 1) : inGroups(replyTo(question, words).split(" "), CHUNK_WORDS);
   const isFailing = hasWord(message, "fail");
@@ -52,13 +53,24 @@ async function* answer(question: Question, pause: (ms: number) => Promise<unknow
   };
 }
 
-function replyTo({ history, entitlements }: Question, words: readonly string[]): string {
+/** What the store has of it, which is what an agent would work on. */
+async function lengthOf(file: AttachedFile): Promise<string> {
+  const content = await file.read();
+  return content.byteLength === file.size ? "all of it is here" : `it has ${content.byteLength} bytes`;
+}
+
+function shown({ name, size }: AttachedFile): string {
+  return `${beginning(name, CELL_CHARACTERS_MAX)}, ${counted(size, "byte")}`;
+}
+
+function replyTo({ history, entitlements, files }: Question, words: readonly string[]): string {
   const said = words.join(" ");
   const quote = beginning(said, QUOTE_CHARACTERS_MAX);
   const told = entitlements.slice(0, ENTITLEMENTS_MAX).map((id) => beginning(id, CELL_CHARACTERS_MAX));
   const more = entitlements.length - told.length;
   return [
     words.length === 0 ? "Your message has no words." : `You wrote “${quote}${quote.length < said.length ? "…" : ""}”.`,
+    ...(files.length === 0 ? [] : [`It came with ${counted(files.length, "file")}: ${files.map(shown).join("; ")}.`]),
     `I see ${counted(history.length, "earlier message")} of this thread, and`,
     told.length === 0 ? "no entitlements of yours." : `your entitlements: ${told.join(", ")}${more > 0 ? ` and ${more} more` : ""}.`,
     "I am the demo agent and know nothing else: write “slow” and I take my time over your words, write “fail” and I break off.",

@@ -10,6 +10,8 @@ const EXIT_MS_MAX = 10_000;
 export async function runServer(config: Config, afterStart?: (deps: Deps) => Promise<void>): Promise<void> {
   const deps = await openDeps(config);
   const app = createApp(deps);
+  // a promise that an agent leaves behind must not end the process, and the answers of everybody else with it
+  process.on("unhandledRejection", (error) => deps.log.error("a promise was rejected, and nobody listened", { error }));
   try {
     await listen(app, config);
     deps.log.info("listening", { host: config.host, port: config.port, public_url: config.publicUrl, mode: config.mode });

@@ -58,8 +58,8 @@ interface ImpliedAnswer {
 }
 
 const takesToken = ({ auth }: Route) => auth.kind === "operator" || auth.kind === "service_account" || auth.kind === "user";
-const takesJson = ({ schemas }: Route) => schemas.body !== undefined;
-const takesInput = (route: Route) => takesJson(route) || route.schemas.query !== undefined || route.conditions.includes("idempotency_key");
+const takesBody = ({ schemas }: Route) => schemas.body !== undefined;
+const takesInput = (route: Route) => takesBody(route) || route.schemas.query !== undefined || route.conditions.includes("idempotency_key");
 
 /** The answers that no handler gives: they follow from what a route is. */
 const IMPLIED: readonly ImpliedAnswer[] = [
@@ -67,8 +67,8 @@ const IMPLIED: readonly ImpliedAnswer[] = [
     name: "Malformed",
     status: 400,
     description:
-      "Not JSON, nor a form where one is taken; a name twice in one object or form; a header twice that may be there once, or malformed.",
-    isOf: (route) => takesToken(route) || takesJson(route) || route.conditions.length > 0,
+      "Not JSON, nor a form, or a form of parts, where one is taken; a name twice in one object or form; a header twice that may be there once, or malformed.",
+    isOf: (route) => takesToken(route) || takesBody(route) || route.conditions.length > 0,
   },
   { name: "NoToken", status: 401, description: "No token, or one that is not good.", header: "WWW-Authenticate", isOf: takesToken },
   {
@@ -84,18 +84,24 @@ const IMPLIED: readonly ImpliedAnswer[] = [
     description: "It has changed since the sender saw it (If-Match); nothing was done.",
     isOf: ({ conditions }) => conditions.includes("if_match"),
   },
-  { name: "BodyTooLarge", status: 413, description: "The body is too large.", isOf: takesJson },
+  { name: "BodyTooLarge", status: 413, description: "The body is too large.", isOf: takesBody },
   {
     name: "NotJson",
     status: 415,
     description: "The body is not sent as application/json.",
-    isOf: (route) => takesJson(route) && !route.takesForm,
+    isOf: (route) => takesBody(route) && !route.takesForm && !route.takesMultipart,
   },
   {
     name: "NotJsonNorForm",
     status: 415,
     description: "The body is sent neither as application/json nor as application/x-www-form-urlencoded.",
-    isOf: (route) => takesJson(route) && route.takesForm === true,
+    isOf: (route) => takesBody(route) && route.takesForm === true,
+  },
+  {
+    name: "NotMultipart",
+    status: 415,
+    description: "The body is not sent as multipart/form-data.",
+    isOf: (route) => route.takesMultipart === true,
   },
   {
     name: "Invalid",

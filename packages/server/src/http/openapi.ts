@@ -174,9 +174,13 @@ function parametersIn(place: "path" | "query", object: JsonSchema): Parameter[] 
 
 const FORM = "application/x-www-form-urlencoded";
 
-function requestBodyOf({ schemas: { body }, docs: { form }, takesForm }: Route, schemas: SchemaCollector): Pick<Operation, "requestBody"> {
+function requestBodyOf(
+  { schemas: { body }, docs: { form }, takesForm, takesMultipart }: Route,
+  schemas: SchemaCollector,
+): Pick<Operation, "requestBody"> {
   if (form !== undefined) return inBody({ [FORM]: schemas.describe(form, "input") });
   if (body === undefined) return {};
+  if (takesMultipart) return inBody({ "multipart/form-data": schemas.describe(body, "input") });
   const json = schemas.describe(body, "input");
   return inBody({ "application/json": json, ...(takesForm ? { [FORM]: asForm(json) } : {}) });
 }

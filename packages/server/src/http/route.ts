@@ -115,6 +115,8 @@ export interface Route {
   readonly conditions: readonly ("idempotency_key" | "if_match")[];
   /** Its body may come as a form, too. */
   readonly takesForm?: true;
+  /** Its body comes as a form of parts (multipart.ts) and nothing else, is large, and is read once its sender is known (uploads.ts). */
+  readonly takesMultipart?: true;
   /** Pages of the origins that partners allow may call it (cors.ts). */
   readonly browser?: true;
   handle(call: Call<unknown, unknown, unknown>): Promise<Answer> | Answer;

@@ -10,9 +10,11 @@ import { envelopeAnswer, isUnderEnvelope } from "./envelope.ts";
 import { eventSink } from "./event-sink.ts";
 import { guardedServer, unreadAnswer } from "./guarded-server.ts";
 import { parseBody, validateInput } from "./input.ts";
+import { boundaryOf, parseMultipart } from "./multipart.ts";
 import { listsFaults, Problem, problemAnswer } from "./problem.ts";
 import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
 import type { Answer, Principal, RawRequest, Route, Unread } from "./route.ts";
+import { readBody, Uploads } from "./uploads.ts";
 
 export interface RouterPorts extends CorsPorts {
   readonly authenticate: Authenticate;
@@ -75,15 +77,19 @@ function rewriting(basePath: string): object {
 
 function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: RouterPorts): void {
   const methodsByPath = new Map<string, HTTPMethods[]>();
+  const uploads = new Uploads();
   for (const route of routes) {
     methodsByPath.set(route.path, [...(methodsByPath.get(route.path) ?? []), ...methodsOf(route)]);
-    app.route({
-      method: route.method,
-      url: route.path,
-      bodyLimit: route.bodyBytesMax,
-      handler: (request, reply) => answerCall(route, request, reply, ports),
-      errorHandler: (error, request, reply) => void answerFailure(route, error, { request, reply }, ports),
-    });
+    const add = (scope: FastifyInstance) =>
+      void scope.route({
+        method: route.method,
+        url: route.path,
+        bodyLimit: route.bodyBytesMax,
+        handler: (request, reply) => answerCall(route, request, reply, { ...ports, uploads }),
+        errorHandler: (error, request, reply) => void answerFailure(route, error, { request, reply }, ports),
+      });
+    if (route.takesMultipart) app.register(leavingBodies(add));
+    else add(app);
   }
   for (const [path, methods] of methodsByPath) {
     const route = routes.find((candidate) => candidate.path === path);
@@ -106,29 +112,52 @@ function addRoutes(app: FastifyInstance, routes: readonly Route[], ports: Router
   }
 }
 
+/** The body stays unread: the framework would read it before anybody has looked who sends it. */
+function leavingBodies(add: (scope: FastifyInstance) => void) {
+  return (scope: FastifyInstance, _options: unknown, done: () => void) => {
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser("*", (_request, _body, parsed) => parsed(null));
+    add(scope);
+    done();
+  };
+}
+
 /** The framework answers HEAD wherever it answers GET. */
 function methodsOf({ method }: Route): HTTPMethods[] {
   return method === "GET" ? [method, "HEAD"] : [method];
 }
 
-async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: RouterPorts): Promise<FastifyReply> {
+type CallPorts = RouterPorts & { readonly uploads: Uploads };
+
+async function answerCall(route: Route, request: FastifyRequest, reply: FastifyReply, ports: CallPorts): Promise<FastifyReply> {
   const started = performance.now();
   const raw = rawRequest(request, ports);
   let answer: Answer;
   let principal: Principal | undefined;
+  let endUpload: (() => void) | undefined;
   ports.overload.begin();
   try {
     principal = await ports.authenticate(route.auth, raw);
-    const body = route.schemas.body ? parseBody(route, raw) : undefined;
+    if (route.takesMultipart) endUpload = ports.uploads.begin(principal);
+    const body = route.takesMultipart ? await readForm(route, request, raw, ports) : route.schemas.body ? parseBody(route, raw) : undefined;
     const input = validateInput(route, { body, query: request.query, params: request.params });
     answer = await route.handle({ ...input, principal, raw });
   } finally {
+    endUpload?.();
     if (route.browser) reply.headers(await corsHeaders(request.headers, principal, ports));
     ports.overload.end();
     if (raw.standing !== undefined) reply.headers(standingHeaders(route, raw.standing)); // stay where the answer will be that to what was thrown
   }
   ports.metrics.observeRequest(route.operationId, answer.status, performance.now() - started);
   return sendAnswer(reply, answer);
+}
+
+/** Asks again who it is once all of it has come: the token may have ended by then. */
+async function readForm(route: Route, request: FastifyRequest, raw: RawRequest, ports: RouterPorts): Promise<unknown> {
+  const boundary = boundaryOf(raw.mediaType);
+  const bytes = await ports.overload.aside(readBody(request.raw, route.bodyBytesMax));
+  await ports.authenticate(route.auth, raw);
+  return parseMultipart(boundary, bytes);
 }
 
 /** Under `/v1` also in the form that its clients read (contract §3). */
@@ -263,6 +292,6 @@ function openStream(reply: FastifyReply, { status, headers }: Answer, stream: No
     ...headers,
   });
   if (reply.request.method === "HEAD") reply.raw.end();
-  else stream(eventSink(reply.raw));
+  else stream(eventSink(reply.raw, reply.request.raw.socket));
   return reply;
 }

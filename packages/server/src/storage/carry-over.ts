@@ -53,6 +53,7 @@ const STEPS: Readonly<Record<keyof Schema, Step>> = {
   thread_tasks: asInBackup, // what had no answer then gets one now
   thread_events: asInBackup,
   thread_artifacts: asInBackup,
+  thread_files: asInBackup,
   store_state: asInBackup, // written by every restore
   leases: asInBackup, // emptied by every restore
   migrations: asInBackup,

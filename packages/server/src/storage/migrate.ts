@@ -10,6 +10,7 @@ import { rateLimits } from "./migrations/0005-rate-limits.ts";
 import { tokens } from "./migrations/0006-tokens.ts";
 import { partnerOrigins } from "./migrations/0007-partner-origins.ts";
 import { threads } from "./migrations/0008-threads.ts";
+import { threadFiles } from "./migrations/0009-thread-files.ts";
 
 type Migration = (db: Kysely<never>, dialect: Dialect["name"]) => Promise<void>;
 
@@ -23,6 +24,7 @@ const MIGRATIONS: readonly (readonly [name: string, migrate: Migration])[] = [
   ["0006-tokens", tokens],
   ["0007-partner-origins", partnerOrigins],
   ["0008-threads", threads],
+  ["0009-thread-files", threadFiles],
 ];
 
 export const MIGRATION_NAMES: readonly string[] = MIGRATIONS.map(([name]) => name);

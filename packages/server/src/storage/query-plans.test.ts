@@ -1,72 +1,24 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { Provisioning } from "@cambist/protocol";
-import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type DialectName, DIALECTS } from "../testing/database.ts";
+import { DIALECTS } from "../testing/database.ts";
 import { CROWD, fillWithAccounts, idOf, org, user, USERS, ws } from "../testing/many-accounts.ts";
-import { faultsOf, type Sent, WHOLE_PARTNER } from "../testing/query-plans.ts";
+import { faultsOf, openObserved, sentDuring, WHOLE_PARTNER, type Wire } from "../testing/query-plans.ts";
 import { issueRequest, newOrganization, newUser, newWorkspace, NOW, type TestStore } from "../testing/store.ts";
 import type { AccountWriter, EntityFilter, EntityKey, EntityKind, EntityTarget } from "./account-store.ts";
 import type { Partner, Store } from "./store.ts";
 
-const wire = vi.hoisted(() => ({ sent: [] as Sent[] }));
+const wire = vi.hoisted((): Wire => ({ sent: [] }));
 
 vi.mock(import("./dialects/sqlite-driver.ts"), async (importOriginal) => {
-  const driver = await importOriginal();
-  return {
-    ...driver,
-    async openSqlite(path: string) {
-      const database = await driver.openSqlite(path);
-      const prepare = database.prepare.bind(database);
-      const observed = (sql: string) => {
-        const statement = prepare(sql);
-        for (const name of ["all", "get", "run", "iterate"] as const) {
-          const run = statement[name].bind(statement) as (...values: unknown[]) => unknown;
-          const value = (...values: unknown[]) => {
-            wire.sent.push({ sql, values, prepared: true });
-            return run(...values);
-          };
-          Object.defineProperty(statement, name, { value });
-        }
-        return statement;
-      };
-      Object.defineProperty(database, "prepare", { value: observed });
-      return database;
-    },
-  };
+  const { observedSqlite } = await import("../testing/query-plans.ts");
+  return observedSqlite(await importOriginal(), wire);
 });
-
-/** The driver above is for those who import it from now on, and for no other test file of this process. */
-async function openObserved(dialect: DialectName): Promise<TestStore> {
-  vi.resetModules();
-  const { openTestStore } = await import("../testing/store.ts");
-  return openTestStore(dialect);
-}
 
 afterAll(() => {
   vi.doUnmock("./dialects/sqlite-driver.ts");
   vi.resetModules();
 });
-
-function observePostgres(): void {
-  const query = Reflect.get(Client.prototype, "query") as (...args: unknown[]) => unknown;
-  vi.spyOn(Client.prototype, "query").mockImplementation(function (this: Client, ...args: unknown[]) {
-    const [first, second] = args as [string | { readonly text?: unknown; readonly values?: unknown[]; readonly name?: string }, unknown];
-    const given = typeof first === "string" ? { text: first } : first;
-    const prepared = "name" in given && given.name !== undefined;
-    const values = given.values ?? (Array.isArray(second) ? second : []);
-    if (typeof given.text === "string") wire.sent.push({ sql: given.text, values, prepared });
-    return query.apply(this, args);
-  });
-}
-
-/** What was sent meanwhile and has a plan, each text once. */
-async function sentDuring(work: () => Promise<unknown>): Promise<Sent[]> {
-  wire.sent = [];
-  await work();
-  const planned = wire.sent.filter(({ sql }) => /^\s*(?:select|insert|update|delete|with)\b/i.test(sql));
-  return [...new Map(planned.map((one) => [one.sql, one])).values()];
-}
 
 const KINDS = ["organization", "workspace", "user"] as const satisfies EntityKind[];
 const PREFIX = { organization: "org", workspace: "ws", user: "user" } as const;
@@ -101,8 +53,7 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
   let partner: Partner;
   let partnerId: string;
   beforeAll(async () => {
-    if (dialect === "postgres") observePostgres();
-    opened = await openObserved(dialect);
+    opened = await openObserved(dialect, wire);
     store = opened.nodes[0];
     partner = await opened.createPartner();
     partnerId = partner.clientId;
@@ -115,7 +66,7 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
 
   /** That at least so many statements were seen. */
   async function expectIndexed(least: number, work: () => Promise<unknown>): Promise<void> {
-    const statements = await sentDuring(work);
+    const statements = await sentDuring(wire, work);
     expect(statements.length, statements.map(({ sql }) => sql).join("\n")).toBeGreaterThanOrEqual(least);
     expect(await faultsOf(opened.database, statements)).toEqual([]);
   }
@@ -150,7 +101,7 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
     });
     for (const { kinds, after } of [...pages, { kinds: KINDS, after: undefined }]) {
       const list = () => store.accounts.list(partnerId, { ...filter, kinds }, { after, limit: 200 });
-      const statements = await sentDuring(list);
+      const statements = await sentDuring(wire, list);
       if (kinds.length > 1) expect(statements.length).toBeGreaterThan(0);
       const faults = await faultsOf(opened.database, statements);
       const ordered = (fault: string) => fault.startsWith(WHOLE_PARTNER) && Object.keys(levels).length === 0; // no sort, so it ends with the page

@@ -1,3 +1,5 @@
+import type { Generated } from "kysely";
+
 /** The tables as Kysely sees them. Times are milliseconds since 1970; JSON is text. Every key of a partner's row starts with the partner. */
 export interface Schema {
   partners: PartnersTable;
@@ -23,6 +25,7 @@ export interface Schema {
   thread_tasks: ThreadTasksTable;
   thread_events: ThreadEventsTable;
   thread_artifacts: ThreadArtifactsTable;
+  thread_files: ThreadFilesTable;
   store_state: StoreStateTable;
   leases: LeasesTable;
   migrations: MigrationsTable;
@@ -261,6 +264,9 @@ export interface ThreadsTable {
   progress_log: string | null;
   created_at: number;
   updated_at: number;
+  /** Of its files, and all of them together. */
+  file_count: Generated<number>;
+  file_bytes: Generated<number>;
 }
 
 export interface ThreadMessagesTable {
@@ -276,6 +282,8 @@ export interface ThreadMessagesTable {
   message: string;
   citations: string;
   sent_at: number;
+  /** That came with it, JSON. */
+  file_ids: Generated<string>;
 }
 
 /** A message that has no answer yet. */
@@ -287,8 +295,8 @@ export interface ThreadTasksTable {
   position: number;
   /** Of whoever works on it, another one each time; empty before that. */
   lease_id: string;
-  /** 0: nobody works on it. */
-  lease_until: number;
+  /** 0: nobody works on it. null: nobody may, since another one of its thread is before it. */
+  lease_until: number | null;
   /** How often somebody began to. */
   attempts: number;
   /** Where its events begin; null: it was not begun. */
@@ -314,6 +322,18 @@ export interface ThreadArtifactsTable {
   thread_id: string;
   artifact_id: string;
   artifact: string;
+}
+
+/** What a user has uploaded; every column but the content is small. */
+export interface ThreadFilesTable {
+  partner_id: string;
+  thread_id: string;
+  file_id: string;
+  name: string;
+  media_type: string;
+  size: number;
+  created_at: number;
+  content: Uint8Array;
 }
 
 /** `restored_at`: when this store was put in place of another one, milliseconds. */

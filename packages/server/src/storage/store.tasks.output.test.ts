@@ -107,7 +107,9 @@ describe.each(DIALECTS)("what tasks bring about, in the store on %s", (dialect) 
     expect((await eventsOf(task)).slice(1)).toEqual(batches);
     const { messageId, message, citations } = end;
     expect((await store.threads.listMessages(owner, task.threadId, WHOLE))?.messages[1]).toEqual({
-      ...{ messageId, message, citations },
+      messageId,
+      message,
+      citations,
       isUserMessage: false,
       sentAtMs: NOW + 7,
     });

@@ -60,11 +60,13 @@ describe.each(DIALECTS)("tasks in the store on %s", (dialect) => {
           eventsAfter: 0,
           isCancelled: false,
         });
-        expect(await store.tasks.findQuestion(task, 1)).toEqual({ message: "question", history: [] });
+        expect(await store.tasks.findQuestion(task, 1)).toEqual({ message: "question", files: [], history: [] });
         expect(await store.tasks.finish(outputOf(task), answer(), NOW)).toBeDefined();
       }
       const second = await store.tasks.claim(leaseAt(NOW + 1), 1_000, NOW + 1);
-      expect(second.map(({ threadId, position }) => [threadId, position]).toSorted()).toEqual(threads.map((id) => [id, 1]).toSorted());
+      expect(second.map(({ threadId, position }) => `${threadId} ${position}`).toSorted()).toEqual(
+        threads.map((id) => `${id} 1`).toSorted(),
+      );
     });
 
     test("again once its lease is over, and not before", async () => {

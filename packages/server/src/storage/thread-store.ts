@@ -51,6 +51,29 @@ export interface NewMessage {
   readonly messageId: string;
   readonly taskId: string;
   readonly message: string;
+  /** Of files of its thread, which the caller has looked up: see `findFiles`. */
+  readonly fileIds?: readonly string[];
+}
+
+/** What is said of a file that was uploaded, without its content. */
+export interface FileOfThread {
+  readonly fileId: string;
+  /** To be shown: it was chosen by whoever sent it, and names no place. */
+  readonly name: string;
+  /** As its sender says; nobody has looked. */
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export interface NewFile extends Omit<FileOfThread, "size"> {
+  readonly content: Uint8Array;
+}
+
+/** Of one thread: files, and bytes of all of them together. */
+export interface FileLimits {
+  readonly countMax: number;
+  readonly bytesMax: number;
 }
 
 export interface Progress {
@@ -102,6 +125,15 @@ export interface ThreadStore {
   findProgress(owner: ThreadOwner, threadId: string): Promise<Progress | null | undefined>;
   /** Marks the first task that is not done. Gives its id, undefined where the thread is idle; "absent": the thread is. */
   cancel(owner: ThreadOwner, threadId: string): Promise<{ readonly taskId: string | undefined } | "absent">;
+  /** "full": with it the thread would be over one of the limits; nothing was stored. */
+  addFile(
+    owner: ThreadOwner,
+    threadId: string,
+    file: NewFile,
+    at: FileLimits & { readonly nowMs: number },
+  ): Promise<"added" | "absent" | "full">;
+  /** Those of these ids that are files of the thread, in this order. Undefined: the thread is absent. */
+  findFiles(owner: ThreadOwner, threadId: string, fileIds: readonly string[]): Promise<readonly FileOfThread[] | undefined>;
   /** As it was stored. */
   findArtifact(owner: ThreadOwner, threadId: string, artifactId: string): Promise<unknown>;
   /**
@@ -156,6 +188,12 @@ export interface LeaseState {
   readonly isCancelled: boolean;
 }
 
+export interface StoredQuestion {
+  readonly message: string;
+  readonly files: readonly FileOfThread[];
+  readonly history: readonly Message[];
+}
+
 export interface TaskStore {
   /**
    * Takes tasks that nobody works on, or whose lease is over, oldest first, at most `limit`; of a thread only the first one. Of several nodes that ask
@@ -167,11 +205,10 @@ export interface TaskStore {
     nowMs: number,
     exceptOf?: readonly string[],
   ): Promise<readonly ClaimedTask[]>;
-  /** The message of a task, and those before it, `countMax` at most, oldest first. Undefined: it is gone. */
-  findQuestion(
-    task: ClaimedTask,
-    countMax: number,
-  ): Promise<{ readonly message: string; readonly history: readonly Message[] } | undefined>;
+  /** The message of a task with its files, and the messages before it, `countMax` at most, oldest first. Undefined: it is gone. */
+  findQuestion(task: ClaimedTask, countMax: number): Promise<StoredQuestion | undefined>;
+  /** Its content. Undefined: it is gone, with its thread. */
+  readFile(thread: ThreadKey, fileId: string): Promise<Uint8Array | undefined>;
   /**
    * Writes down what tasks have brought about, all in one durable transaction, and prolongs their leases; none of it for a task whose lease is lost.
    * Gives the others. Where it throws, the same again, with what has come since, writes nothing twice.

@@ -8,6 +8,7 @@ import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { artifactRoutes } from "./artifacts.ts";
 import { EventStreams } from "./event-streams.ts";
+import { fileRoutes } from "./files.ts";
 import { messageRoutes } from "./messages.ts";
 import { streamRoutes } from "./stream.ts";
 import { TaskRunner } from "./task-runner.ts";
@@ -52,6 +53,7 @@ export function conversations(ports: ConversationPorts): Conversations {
       ...messageRoutes({ ...deps, onSent: () => runner.wake() }),
       ...taskRoutes({ ...deps, onCancelled: (taskId) => runner.cancel(taskId) }),
       ...artifactRoutes(deps),
+      ...fileRoutes(deps),
       ...streamRoutes({ threads, streams, authenticate: ports.authenticate }),
     ],
     start() {

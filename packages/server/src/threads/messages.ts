@@ -2,6 +2,7 @@ import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 import { newEntityId } from "../ids.ts";
+import { requireFiles } from "./files.ts";
 import { ABSENT_DOCS, absent, AUTH, HOME, ownerOf, requireOwnId, type ThreadDeps, threadParams } from "./thread.ts";
 import { messageView } from "./thread-events.ts";
 
@@ -106,7 +107,7 @@ function sendRoute({ threads, nowMs, onSent }: MessageRoutesDeps): Route {
     docs: {
       summary: "Send Message",
       description:
-        "As JSON or as a form. The message is stored, and its answer is worked on from now on, one message of a thread after the other. " +
+        "As JSON or as a form, which names one file at most. The message is stored, and its answer is worked on from now on, one message of a thread after the other. " +
         "A stream that is opened with the Last-Event-ID of this answer gets all events of the answer, however late it is opened.",
       tag: "threads",
       answers: {
@@ -124,10 +125,12 @@ function sendRoute({ threads, nowMs, onSent }: MessageRoutesDeps): Route {
     body: sendBody,
     async handle({ params, body, principal }) {
       const threadId = requireOwnId(params.thread_id, "thread");
-      requireNoFiles(body.file_ids ?? []);
+      const owner = ownerOf(principal);
+      const fileIds = body.file_ids ?? [];
+      await requireFiles(threads, owner, threadId, fileIds);
       const ids = { messageId: newEntityId(), taskId: newEntityId() };
       const at = { nowMs: nowMs(), waitingMax: WAITING_MAX };
-      const sent = await threads.send(ownerOf(principal), threadId, { ...ids, message: body.message }, at);
+      const sent = await threads.send(owner, threadId, { ...ids, message: body.message, fileIds }, at);
       if (sent === "absent") throw absent("thread");
       if (sent === "too_many_waiting") {
         throw new Problem(409, `${WAITING_MAX} messages of this thread wait for their answers; wait for one, or cancel it.`);
@@ -140,10 +143,4 @@ function sendRoute({ threads, nowMs, onSent }: MessageRoutesDeps): Route {
       };
     },
   });
-}
-
-/** Nothing can be uploaded in this version, so that every id names nothing. @throws Problem 422. */
-function requireNoFiles(fileIds: readonly string[]): void {
-  const fields = fileIds.map((_id, index) => ({ field: `file_ids.${index}`, message: "is not the id of a file of this thread" }));
-  if (fields.length > 0) throw new Problem(422, "file_ids: there is no such file in this thread.", { fields });
 }

@@ -28,7 +28,7 @@ const ENDINGS: Readonly<Record<Outcome, string>> = {
 
 export interface TaskPorts {
   readonly agent: Agent;
-  readonly tasks: Pick<TaskStore, "findQuestion" | "finish" | "release">;
+  readonly tasks: Pick<TaskStore, "findQuestion" | "readFile" | "finish" | "release">;
   readonly threads: Pick<ThreadStore, "readEvents">;
   /** Undefined: the user may not use threads any more. */
   readonly findAsker: (task: ClaimedTask) => Promise<Pick<Question, "user" | "entitlements"> | undefined>;
@@ -110,13 +110,23 @@ export class TaskRun {
         by: isUserMessage ? ("user" as const) : ("agent" as const),
         message,
       }));
-      await this.listen({ taskId, threadId, partnerId, ...asker, message: asked.message, history: latest(said) });
+      const files = asked.files.map((file) => ({ ...file, read: () => this.readFile(file.fileId) }));
+      await this.listen({ taskId, threadId, partnerId, ...asker, message: asked.message, files, history: latest(said) });
     } catch (error) {
       if (controller.signal.aborted) return this.outcomeOfAbort();
       ports.log.warn("the agent failed", { taskId: task.taskId, threadId: task.threadId, error });
       return "failed";
     }
     return controller.signal.aborted ? this.outcomeOfAbort() : "answered";
+  }
+
+  private async readFile(fileId: string): Promise<Uint8Array> {
+    const content = await patiently(
+      () => this.ports.tasks.readFile(this.task, fileId),
+      () => this.controller.signal.aborted,
+    );
+    if (content === undefined) throw new Error("the file is gone, with its thread");
+    return content;
   }
 
   private outcomeOfAbort(): Outcome {

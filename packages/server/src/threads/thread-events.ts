@@ -43,7 +43,14 @@ export function encodeEvents({ firstId, events }: EventBatch): string {
 }
 
 export function encodeEvent(id: number, kind: string, data: unknown): string {
-  return `id: ${id}\nevent: ${kind}\ndata: ${JSON.stringify({ [kind]: data })}\n\n`;
+  return `id: ${id}\nevent: ${kind}\ndata: ${oneLine(JSON.stringify({ [kind]: data }))}\n\n`;
+}
+
+/** JSON lets these stand, and they end no line of a stream; but clients read lines with what their language takes for one, and would find a forged one. */
+const OTHER_LINE_BREAKS = /[\u0085\u2028\u2029]/g;
+
+function oneLine(json: string): string {
+  return json.replaceAll(OTHER_LINE_BREAKS, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** The part of it that comes after the event with this id. */

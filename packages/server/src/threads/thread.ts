@@ -22,9 +22,13 @@ const OWN_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** What can be no id of ours names nothing, and is a 404 like any other absent one. */
 export const threadParams = z.strictObject({ thread_id: z.string() });
 
+export function isOwnId(id: string): boolean {
+  return OWN_ID.test(id);
+}
+
 /** @throws Problem 404. */
 export function requireOwnId(id: string, what: "thread" | "artifact"): string {
-  if (!OWN_ID.test(id)) throw absent(what);
+  if (!isOwnId(id)) throw absent(what);
   return id;
 }
 

@@ -135,7 +135,7 @@ function deleteRoute({ threads, onDeleted }: ThreadRoutesDeps): Route {
     browser: true,
     docs: {
       summary: "Delete Thread",
-      description: "With its messages, artifacts and events. An answer that is under way is given up, and open streams end.",
+      description: "With its messages, files, artifacts and events. An answer that is under way is given up, and open streams end.",
       tag: "threads",
       answers: { 200: { description: "Deleted.", body: success }, 404: ABSENT_DOCS },
     },

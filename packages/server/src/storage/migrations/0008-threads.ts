@@ -4,7 +4,8 @@ type Dialect = "sqlite" | "postgres";
 
 /**
  * Threads, what was said in them, the work that is not done yet, and what was streamed. Everything of a thread goes with it, and a thread with its
- * user. One without a user is deleted, and what is in it on its way out. A row of `thread_tasks` is there exactly as long as its message has no answer: a thread without one is idle.
+ * user. One without a user is deleted, and what is in it on its way out. A row of `thread_tasks` is there exactly as long as its message has no answer: a
+ * thread without one is idle.
  */
 export async function threads(db: Kysely<never>, dialect: Dialect): Promise<void> {
   await createThreads(db);
@@ -39,7 +40,7 @@ async function createThreads(db: Kysely<never>): Promise<void> {
   await db.schema
     .createIndex("threads_deleted")
     .on("threads")
-    .columns(["partner_id", "thread_id"])
+    .columns(["user_id", "partner_id", "thread_id"])
     .where(sql<boolean>`user_id IS NULL`)
     .execute();
   await db.schema.createIndex("threads_of_user").on("threads").columns(["partner_id", "user_id", "created_at", "thread_id"]).execute();
@@ -79,7 +80,7 @@ async function createTasks(db: Kysely<never>): Promise<void> {
     .addColumn("task_id", "text", (column) => column.notNull())
     .addColumn("position", "bigint", (column) => column.notNull())
     .addColumn("lease_id", "text", (column) => column.notNull())
-    .addColumn("lease_until", "bigint", (column) => column.notNull())
+    .addColumn("lease_until", "bigint")
     .addColumn("attempts", "integer", (column) => column.notNull())
     .addColumn("first_event_id", "bigint")
     .addColumn("is_cancelled", "integer", (column) => column.notNull())

@@ -1,6 +1,7 @@
 import { type CutOffs, PROVISIONING_HOURLY_DEFAULT } from "@cambist/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
+import { noteEnded } from "../ended-tokens.ts";
 import type { PartnersTable, Schema } from "../schema.ts";
 import type { NewPartner, Page, Partner, PartnerChange, PartnerSecret, PartnerSettings, PartnerStore, Taken } from "../store.ts";
 import { isOriginAllowed, writeOrigins } from "./partner-origins.ts";
@@ -119,7 +120,10 @@ async function updatePartner(
   if (change.allowedOrigins !== undefined) await writeOrigins(db, clientId, change.allowedOrigins);
   // enabling does too: what was issued in the moment of disabling does not come back
   const isEnded = after.status !== before.status;
-  if (isEnded) await recordEnd(db, { kind: "partner", id: clientId, partnerId: clientId }, nowMs());
+  const ended = { kind: "partner", id: clientId, partnerId: clientId } as const;
+  if (isEnded) await recordEnd(db, ended, nowMs());
+  // tokens with a scope that was taken away live on and open nothing: what they have open is looked at again
+  else if (before.allowedScopes.some((scope) => !after.allowedScopes.includes(scope))) noteEnded(db, ended);
   return { partner: (await readPartner(db, clientId)) as Partner, isEnded };
 }
 

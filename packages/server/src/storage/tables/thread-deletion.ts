@@ -9,6 +9,7 @@ const CONTENTS = [
   { table: "thread_messages", id: "position", countMax: 200 },
   { table: "thread_events", id: "first_id", countMax: 200 },
   { table: "thread_artifacts", id: "artifact_id", countMax: 20 },
+  { table: "thread_files", id: "file_id", countMax: 2 },
 ] as const;
 
 /** Takes it from its user, so that it is absent to everybody from one moment to the next; then erases it. False: absent. */

@@ -1,17 +1,19 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
-import type { ClaimedTask, EventBatch, LeasedTask, LeaseState, Message, TaskEnd, TaskOutput, TaskStore } from "../thread-store.ts";
+import type { ClaimedTask, EventBatch, LeasedTask, LeaseState, StoredQuestion, TaskEnd, TaskOutput, TaskStore } from "../thread-store.ts";
 import { writeEvents, writeOutputs } from "./task-output.ts";
 import { eraseDeleted } from "./thread-deletion.ts";
 import { purgeEvents } from "./thread-events.ts";
-import { lastEventIdOf, MESSAGE_COLUMNS, toMessage, whereThread } from "./thread-rows.ts";
+import { listFiles, readFile } from "./thread-files.ts";
+import { lastEventIdOf, MESSAGE_COLUMNS, ofHeadTask, toMessage, whereThread } from "./thread-rows.ts";
 import { messageRow, takePosition } from "./threads.ts";
 
 export function taskStore(dialect: Dialect): TaskStore {
   return {
     claim: (lease, limit, nowMs, exceptOf = []) => dialect.write((db) => claim(db, lease, { limit, exceptOf }, nowMs)),
     findQuestion: (task, countMax) => dialect.read((db) => findQuestion(db, task, countMax)),
+    readFile: (thread, fileId) => dialect.read((db) => readFile(db, thread, fileId)),
     append: (outputs, { nowMs, untilMs }) =>
       dialect.write(async (db) => {
         const held = await prolong(db, dialect, outputs, untilMs);
@@ -63,15 +65,14 @@ async function claim(
   { limit, exceptOf }: { readonly limit: number; readonly exceptOf: readonly string[] },
   nowMs: number,
 ): Promise<ClaimedTask[]> {
-  const ofOthers = exceptOf.length === 0 ? sql`` : sql`t.partner_id NOT IN (${sql.join(exceptOf)}) AND`;
+  const ofOthers = exceptOf.length === 0 ? sql`` : sql`t.partner_id NOT IN (${sql.join(exceptOf)}) AND `;
   const lastEvent = lastEventIdOf(sql`e.partner_id = thread_tasks.partner_id AND e.thread_id = thread_tasks.thread_id`);
-  const first = sql`SELECT t.partner_id, t.task_id, t.created_at FROM thread_tasks t WHERE ${ofOthers} NOT EXISTS
-    (SELECT 1 FROM thread_tasks b WHERE b.partner_id = t.partner_id AND b.thread_id = t.thread_id AND b.position < t.position)`;
+  const some = sql`SELECT t.partner_id, t.task_id, t.created_at FROM thread_tasks t WHERE ${ofOthers}`;
   const claimed = await sql<ClaimedRow>`UPDATE thread_tasks SET lease_id = ${leaseId}, lease_until = ${untilMs}, attempts = attempts + 1,
       first_event_id = coalesce(first_event_id, 1 + ${lastEvent})
     WHERE lease_until < ${nowMs} AND (partner_id, task_id) IN (SELECT partner_id, task_id FROM (
-        SELECT * FROM (${first} AND t.lease_until = 0 ORDER BY t.created_at LIMIT ${limit}) AS waiting
-        UNION ALL SELECT * FROM (${first} AND t.lease_until > 0 AND t.lease_until < ${nowMs} ORDER BY t.lease_until LIMIT ${limit}) AS lapsed
+        SELECT * FROM (${some} t.lease_until = 0 ORDER BY t.created_at LIMIT ${limit}) AS waiting
+        UNION ALL SELECT * FROM (${some} t.lease_until > 0 AND t.lease_until < ${nowMs} ORDER BY t.lease_until LIMIT ${limit}) AS lapsed
       ) AS ready ORDER BY created_at LIMIT ${limit})
     RETURNING partner_id, thread_id, task_id, position, attempts, first_event_id, is_cancelled,
       (SELECT h.user_id FROM threads h WHERE h.partner_id = thread_tasks.partner_id AND h.thread_id = thread_tasks.thread_id) AS user_id`.execute(
@@ -95,24 +96,21 @@ function toClaimed(row: ClaimedRow, userId: string, leaseId: string): ClaimedTas
 }
 
 /** What was said before: also answers that came after the message, which had to wait for them; not the messages that wait behind it. */
-async function findQuestion(
-  db: Kysely<Schema>,
-  task: ClaimedTask,
-  countMax: number,
-): Promise<{ readonly message: string; readonly history: readonly Message[] } | undefined> {
+async function findQuestion(db: Kysely<Schema>, task: ClaimedTask, countMax: number): Promise<StoredQuestion | undefined> {
   const select = () =>
     db
       .selectFrom("thread_messages")
       .select([...MESSAGE_COLUMNS, "position"])
       .where(whereThread(task));
-  const asked = await select().where("position", "=", task.position).executeTakeFirst();
+  const asked = await select().select("file_ids").where("position", "=", task.position).executeTakeFirst();
   if (asked === undefined) return undefined;
   const before = await select()
     .where(sql<boolean>`(is_user_message = 0 OR position < ${task.position})`)
     .orderBy("position", "desc")
     .limit(countMax)
     .execute();
-  return { message: toMessage(asked).message, history: before.toReversed().map(toMessage) };
+  const files = await listFiles(db, task, JSON.parse(asked.file_ids) as string[]);
+  return { message: toMessage(asked).message, files, history: before.toReversed().map(toMessage) };
 }
 
 /** In PostgreSQL this holds the rows until the commit: a node that takes a task over waits, and finds that it is at work. */
@@ -161,8 +159,13 @@ async function finish(
       sent_at: place.sentAtMs,
     })
     .execute();
-  const next = await db.selectFrom("thread_tasks").select("task_id").where(whereThread(output)).limit(1).executeTakeFirst();
-  const isIdle = next === undefined;
+  const next = await db
+    .updateTable("thread_tasks")
+    .set({ lease_until: 0 })
+    .where("partner_id", "=", partnerId)
+    .where("task_id", "=", ofHeadTask<string>("task_id", output))
+    .executeTakeFirst();
+  const isIdle = next.numUpdatedRows === 0n;
   await writeOutputs(db, dialect, [isIdle ? output : { ...output, log: "" }], nowMs); // the next one's log begins
   const streamed: EventBatch = { partnerId, threadId, firstId, events: output.events };
   const last: EventBatch = {

@@ -4,6 +4,7 @@ import type { Schema } from "../schema.ts";
 import type { NewMessage, Progress, ThreadOwner, ThreadPage, ThreadPosition, ThreadStore } from "../thread-store.ts";
 import { deleteThread } from "./thread-deletion.ts";
 import { eventReader } from "./thread-events.ts";
+import { fileStore } from "./thread-files.ts";
 import { listMessages } from "./thread-messages.ts";
 import { lastEventIdOf, ofHeadTask, whereThread } from "./thread-rows.ts";
 
@@ -46,6 +47,7 @@ export function threadStore(dialect: Dialect): ThreadStore {
     findArtifact: (owner, threadId, artifactId) => dialect.read((db) => findArtifact(db, owner, threadId, artifactId)),
     findStreamStart: (owner, threadId) => dialect.read((db) => findStreamStart(db, owner, threadId)),
     ...eventReader(dialect),
+    ...fileStore(dialect),
   };
 }
 
@@ -95,7 +97,7 @@ async function send(
     .insertInto("thread_messages")
     .values({ ...thread, ...messageRow(message, true), position: position.position, sent_at: position.sentAtMs })
     .execute();
-  const unleased = { lease_id: "", lease_until: 0, attempts: 0, first_event_id: null, is_cancelled: 0 };
+  const unleased = { lease_id: "", lease_until: waiting.length === 0 ? 0 : null, attempts: 0, first_event_id: null, is_cancelled: 0 };
   await db
     .insertInto("thread_tasks")
     .values({ ...thread, task_id: message.taskId, position: position.position, ...unleased, created_at: nowMs })
@@ -126,13 +128,18 @@ export async function takePosition(
   return row === undefined ? undefined : { position: row.message_count - 1, sentAtMs: row.last_message_at };
 }
 
-export function messageRow({ messageId, taskId, message }: NewMessage, isUserMessage: boolean, citations: readonly unknown[] = []) {
+export function messageRow(
+  { messageId, taskId, message, fileIds = [] }: NewMessage,
+  isUserMessage: boolean,
+  citations: readonly unknown[] = [],
+) {
   return {
     message_id: messageId,
     task_id: taskId,
     is_user_message: isUserMessage ? 1 : 0,
     message: JSON.stringify(message),
     citations: JSON.stringify(citations),
+    file_ids: JSON.stringify(fileIds),
   };
 }
 
