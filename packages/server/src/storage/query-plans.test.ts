@@ -68,7 +68,8 @@ describe.each(DIALECTS)("what the store asks %s goes by an index", (dialect) => 
   async function expectIndexed(least: number, work: () => Promise<unknown>): Promise<void> {
     const statements = await sentDuring(wire, work);
     expect(statements.length, statements.map(({ sql }) => sql).join("\n")).toBeGreaterThanOrEqual(least);
-    expect(await faultsOf(opened.database, statements)).toEqual([]);
+    const ofAccounts = statements.filter(({ sql }) => !/\bthreads\b/.test(sql)); // which are empty here: query-plans.threads.test.ts
+    expect(await faultsOf(opened.database, ofAccounts)).toEqual([]);
   }
 
   test.each([

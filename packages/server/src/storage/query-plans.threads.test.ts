@@ -186,6 +186,12 @@ describe.each(DIALECTS)("what the store asks %s of threads goes by an index", (d
     ]);
     await expectIndexed(9, () => store.tasks.purgeEvents(NOW + 300), DELETED);
     await expectIndexed(9, async () => expect(await store.threads.delete(owner, long)).toBe(true));
+    const steps = wire.sent.filter(({ sql }) => sql.startsWith('DELETE FROM "thread_messages"'));
+    expect(steps.length, "steps, so that nobody is held up for long").toBeGreaterThanOrEqual(LONG / 200);
+    const user = { partnerId, key: { id: "user-6" }, revisions: undefined };
+    await expectIndexed(9, () => store.accounts.write((writer) => writer.erase("user", user, () => NOW)), DELETED, /idempotent_requests/); // empty here
+    const left = "SELECT 1 FROM threads WHERE partner_id = $1 AND (user_id = 'user-6' OR user_id IS NULL)";
+    expect(await opened.database.query(left, [partnerId])).toEqual([]);
     const hangingOn = {
       threads: "user_id",
       thread_messages: "thread_id",

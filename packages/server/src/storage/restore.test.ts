@@ -173,7 +173,7 @@ describe("a restored store", () => {
         path,
         "ALTER TABLE @signing_keys DROP COLUMN signs_from",
         "ALTER TABLE @signing_keys DROP COLUMN drop_after",
-        ...["thread_messages", "thread_tasks", "thread_events", "thread_artifacts", "threads", "partner_origins"].map(
+        ...["thread_messages", "thread_tasks", "thread_events", "thread_artifacts", "thread_files", "threads", "partner_origins"].map(
           (table) => `DROP TABLE @${table}`,
         ),
         ...["rate_limit_buckets", "opaque_tokens", "revocations", "scopes", "resource_server_secrets", "resource_servers"].map(

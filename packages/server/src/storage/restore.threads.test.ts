@@ -1,9 +1,10 @@
+import { randomUUID } from "node:crypto";
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createHome, createUser, newPartner, NOW } from "../testing/store.ts";
-import { answer, chunks, createThread, outputOf, requireTask, sendMessage } from "../testing/threads.ts";
+import { answer, chunks, createThread, outputOf, requireTask, sendMessage, WAITING_MAX } from "../testing/threads.ts";
 import { backUpStore } from "./backup.ts";
 import { openStore } from "./kysely-store.ts";
 import { restoreStore } from "./restore.ts";
@@ -11,7 +12,7 @@ import type { Partner, Store } from "./store.ts";
 import { StoreFiles } from "./store-file.ts";
 import type { ThreadOwner } from "./thread-store.ts";
 
-const TABLES = ["threads", "thread_messages", "thread_tasks", "thread_events", "thread_artifacts"] as const;
+const TABLES = ["threads", "thread_messages", "thread_tasks", "thread_events", "thread_artifacts", "thread_files"] as const;
 
 let folder: string;
 let template: string;
@@ -23,14 +24,19 @@ let ofColleague: string;
 
 const open = (sqlitePath: string) => openStore({ sqlitePath }, () => undefined);
 
-/** One message that is answered, with an artifact, and one that waits. */
+const FILE = { name: "report.pdf", mediaType: "application/pdf", content: Buffer.from("what is in it") };
+
+/** One message that is answered, with an artifact, and one that waits, with a file. */
 async function fillThread(store: Store, user: ThreadOwner): Promise<string> {
   const threadId = await createThread(store, user);
   await sendMessage(store, user, threadId);
   const task = await requireTask(store, threadId);
   const artifacts = [{ artifactId: "one", artifact: {} }];
   await store.tasks.finish(outputOf(task, { events: chunks("a"), artifacts, log: "log" }), answer(), NOW);
-  await sendMessage(store, user, threadId);
+  const fileId = randomUUID();
+  await store.threads.addFile(user, threadId, { ...FILE, fileId }, { countMax: 1, bytesMax: 100, nowMs: NOW });
+  const ids = { messageId: randomUUID(), taskId: randomUUID() };
+  await store.threads.send(user, threadId, { ...ids, message: "question", fileIds: [fileId] }, { nowMs: NOW, waitingMax: WAITING_MAX });
   return threadId;
 }
 
@@ -93,8 +99,8 @@ async function inStore(work: (store: Store) => Promise<unknown>): Promise<void> 
 }
 const restore = () => restoreStore({ file, storePath, ignoreReplaced: false });
 
-const WHOLE = [1, 3, 1, 2, 1];
-const NOTHING = [0, 0, 0, 0, 0];
+const WHOLE = [1, 3, 1, 2, 1, 1];
+const NOTHING = [0, 0, 0, 0, 0, 0];
 
 describe("a restore, of threads", () => {
   test("brings back what was said since they were there, and a message without an answer gets one", async () => {
@@ -103,6 +109,10 @@ describe("a restore, of threads", () => {
     expect(await rowsLeft()).toEqual({ [kept]: WHOLE, [deleted]: WHOLE, [ofColleague]: WHOLE });
     const store = await open(storePath);
     const task = await requireTask(store, kept);
+    const { name, mediaType, content } = FILE;
+    const [asked] = (await store.tasks.findQuestion(task, 0))?.files ?? [];
+    expect(asked).toMatchObject({ name, mediaType, size: content.length });
+    expect(Buffer.from((await store.tasks.readFile(task, asked?.fileId ?? "")) ?? [])).toEqual(content);
     expect(await store.tasks.finish(outputOf(task), answer("at last"), NOW + 1)).toHaveLength(1);
     const page = await store.threads.listMessages(owner, kept, { startMs: undefined, endMs: undefined, startIndex: 0, limit: 9 });
     expect(page?.messages.map(({ message }) => message)).toEqual(["question", "answer", "question", "at last"]);

@@ -12,6 +12,7 @@ import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { forgetAnswers } from "./idempotent-requests.ts";
+import { takeThreadsFrom } from "./thread-deletion.ts";
 import { recordEnd } from "./tokens.ts";
 
 type Violations = Pick<Dialect, "isUniqueViolation" | "isForeignKeyViolation">;
@@ -23,6 +24,7 @@ export interface CutOff {
   readonly id: string;
   readonly seconds: number;
   readonly nowMs: () => number;
+  readonly isErased?: true;
 }
 
 /** The writes of accounts within one transaction. Whatever is refused is thrown, and undone with the transaction. */
@@ -66,6 +68,7 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations, c
       const ownId = row[id] as string;
       const refusal = new AccountRefusal(kind, "has_children");
       if (await hasChildren(db, kind, target.partnerId, ownId)) throw refusal;
+      if (kind === "user") await takeThreadsFrom(db, target.partnerId, [ownId]);
       const deletion = sql`DELETE FROM ${sql.table(table)} WHERE partner_id = ${target.partnerId} AND ${sql.ref(id)} = ${ownId}`.execute(
         db,
       );
@@ -74,7 +77,7 @@ export function accountWriter(db: Transaction<Schema>, violations: Violations, c
       const nowMs = clock();
       const ended = { kind, partnerId: target.partnerId, id: ownId };
       await recordEnd(db, ended, nowMs);
-      cutOffs.push({ ...ended, seconds: Math.floor(nowMs / 1000), nowMs: clock });
+      cutOffs.push({ ...ended, seconds: Math.floor(nowMs / 1000), nowMs: clock, isErased: true });
       return ownId;
     },
   };

@@ -1,3 +1,4 @@
+import { StoreUnavailable } from "@cambist/protocol";
 import { type Kysely, sql, type Transaction } from "kysely";
 import {
   AccountRefusal,
@@ -15,6 +16,7 @@ import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
 import { answerOnce, beginOnce, forgetAnswers } from "./idempotent-requests.ts";
+import { eraseDeleted, takeThreadsFrom } from "./thread-deletion.ts";
 import { endTokens } from "./tokens.ts";
 
 export function accountStore(dialect: Dialect): AccountStore {
@@ -32,6 +34,7 @@ export function accountStore(dialect: Dialect): AccountStore {
       } catch (thrown) {
         throw dialect.isForeignKeyViolation(thrown) ? new AccountRefusal(kind, "has_children") : thrown;
       }
+      if (kind !== "user") await eraseThreadsOfErased(dialect);
     },
     purgeRepeated: (nowMs) => purgeExpired(dialect, "idempotent_requests", ["partner_id", "request_key"], nowMs),
   };
@@ -52,7 +55,17 @@ async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer
     if (committedSeconds <= seconds) continue;
     await dialect.write((db) => endTokens(db, { kind, partnerId, id }, committedSeconds * 1000));
   }
+  if (cutOffs.some(({ kind, isErased }) => isErased && kind === "user")) await eraseThreadsOfErased(dialect);
   return result;
+}
+
+/** The users are gone by now, and nobody finds their threads: where the store is away meanwhile, the purge goes on with it. */
+async function eraseThreadsOfErased(dialect: Dialect): Promise<void> {
+  try {
+    await eraseDeleted(dialect);
+  } catch (thrown) {
+    if (!(thrown instanceof StoreUnavailable)) throw thrown;
+  }
 }
 
 async function findEntity<K extends EntityKind>(
@@ -89,6 +102,7 @@ async function eraseChildren(
     );
     const ids = found.rows.map((row) => row.id);
     if (ids.length === 0) return false;
+    if (kind === "user") await takeThreadsFrom(db, partnerId, ids);
     await sql`DELETE FROM ${sql.table(table)} WHERE partner_id = ${partnerId} AND ${sql.ref(id)} IN (${sql.join(ids)})`.execute(db);
     await forgetAnswers(db, partnerId, ids);
     return true;

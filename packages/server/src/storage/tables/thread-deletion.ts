@@ -4,12 +4,12 @@ import type { Schema } from "../schema.ts";
 import type { ThreadKey, ThreadOwner } from "../thread-store.ts";
 import { whereThread } from "./thread-rows.ts";
 
-/** By its id, how many of each at once: the longest ones may be 20 MB, which holds the embedded store's only writer for a moment. */
+/** By its id, how many of each at once: the longest ones may be 20 MB, and a file 10 MiB, which holds the embedded store's only writer for a moment. */
 const CONTENTS = [
   { table: "thread_messages", id: "position", countMax: 200 },
   { table: "thread_events", id: "first_id", countMax: 200 },
   { table: "thread_artifacts", id: "artifact_id", countMax: 20 },
-  { table: "thread_files", id: "file_id", countMax: 2 },
+  { table: "thread_files", id: "file_id", countMax: 1 },
 ] as const;
 
 /** Takes it from its user, so that it is absent to everybody from one moment to the next; then erases it. False: absent. */
@@ -21,6 +21,11 @@ export async function deleteThread(dialect: Dialect, { partnerId, userId }: Thre
   if (taken.numUpdatedRows === 0n) return false;
   await erase(dialect, key);
   return true;
+}
+
+/** Of users that are about to be erased: left to the cascade, all that they ever wrote would go in one statement. {@link eraseDeleted} does the rest. */
+export async function takeThreadsFrom(db: Transaction<Schema>, partnerId: string, userIds: readonly string[]): Promise<void> {
+  await db.updateTable("threads").set({ user_id: null }).where("partner_id", "=", partnerId).where("user_id", "in", userIds).execute();
 }
 
 /**
