@@ -10,6 +10,8 @@ const AT_ONCE = 16;
 /** Above what any measure opens. */
 const LIMITS = { requests_per_minute: 1_000_000, burst: 100_000, streams: 20_000 };
 
+const ACCOUNTS = "/v2/account-management";
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** What the agent of streams-server.mjs is to say. `everyMs` 0: as fast as it is taken. */
@@ -30,8 +32,7 @@ export class StreamsHome {
   private readonly command: ServerCommand;
   private serverNow: ServerProcess;
   private readonly signer: DemoSigner;
-  private workspaceId: string | undefined;
-  private serviceToken = "";
+  private service: ReturnType<StreamsHome["openAccounts"]> | undefined;
 
   private constructor(command: ServerCommand, dataDir: string, server: ServerProcess) {
     this.command = command;
@@ -83,22 +84,27 @@ export class StreamsHome {
     return this.serverNow.stop();
   }
 
-  /** Threads, each with a user of its own, and that user's token. */
-  async conversations(count: number): Promise<Conversation[]> {
-    this.serviceToken = await this.exchange(this.clientId);
-    const accounts = "/v2/account-management";
-    if (this.workspaceId === undefined) {
-      const names = { org_name: "Bench", workspace_name: "Bench" };
-      const made = await this.call("PUT", `${accounts}/organization-and-workspace`, this.serviceToken, names);
-      this.workspaceId = (made["workspace"] as { workspace_id: string }).workspace_id;
-    }
-    return inTurns(count, async (n) => {
-      const user = { workspace_id: this.workspaceId, name: `User ${n}` };
-      const made = await this.call("PUT", `${accounts}/user`, this.serviceToken, user);
-      const userId = (made["user"] as { user_id: string }).user_id;
-      const token = await this.exchange(userId);
-      return { token, threadId: await this.newThread(token), userId };
+  /** Threads, each with a user and a token of its own. */
+  conversations(count: number): Promise<Conversation[]> {
+    return inTurns(Array.from({ length: count }), async () => {
+      const token = await this.newToken();
+      return { token, threadId: await this.newThread(token) };
     });
+  }
+
+  /** Of a new user. */
+  async newToken(): Promise<string> {
+    this.service ??= this.openAccounts();
+    const { token, workspaceId } = await this.service;
+    const made = await this.call("PUT", `${ACCOUNTS}/user`, token, { workspace_id: workspaceId, name: "User" });
+    return this.exchange((made["user"] as { user_id: string }).user_id);
+  }
+
+  private async openAccounts(): Promise<{ readonly token: string; readonly workspaceId: string }> {
+    const token = await this.exchange(this.clientId);
+    const names = { org_name: "Bench", workspace_name: "Bench" };
+    const made = await this.call("PUT", `${ACCOUNTS}/organization-and-workspace`, token, names);
+    return { token, workspaceId: (made["workspace"] as { workspace_id: string }).workspace_id };
   }
 
   async newThread(token: string): Promise<string> {
@@ -137,10 +143,10 @@ export class StreamsHome {
 }
 
 /** Some at a time: a node accepts one new connection in each turn of its loop. */
-export async function inTurns<T>(count: number, work: (n: number) => Promise<T>): Promise<T[]> {
-  const results: T[] = [];
-  for (let at = 0; at < count; at += AT_ONCE) {
-    results.push(...(await Promise.all(Array.from({ length: Math.min(AT_ONCE, count - at) }, (_, n) => work(at + n)))));
+export async function inTurns<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let at = 0; at < items.length; at += AT_ONCE) {
+    results.push(...(await Promise.all(items.slice(at, at + AT_ONCE).map(work))));
   }
   return results;
 }

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { median, quantile } from "./load.ts";
-import { inTurns, type StreamsHome } from "./streams-home.ts";
+import { type Conversation, inTurns, type StreamsHome } from "./streams-home.ts";
 import { nowMicros, type StreamReader } from "./streams-reader.ts";
 
 const SETTLE_MS = 4_000;
+/** The server writes at most every 100 ms while there is something to write, and at once where nothing was written for as long. */
+const AT_REST_MS = 250;
 
 export interface IdleFigures {
   readonly streams: number;
@@ -25,13 +27,14 @@ export async function measureIdle(home: StreamsHome, count: number, seconds: num
   const readers = await openAll(home, conversations);
   const after = await memoryAtRest(home);
   const busy = await busyFor(home, seconds);
+  const lost = readers.filter(({ isLost }) => isLost).length;
+  if (lost > 0) throw new Error(`the server closed ${lost} of the idle streams`);
   for (const reader of readers) reader.close();
-  await sleep(SETTLE_MS);
   return { streams: count, kilobytes: ((after - before) * 1024) / count, busy, busyBefore };
 }
 
-function openAll(home: StreamsHome, conversations: readonly Parameters<StreamsHome["stream"]>[0][]): Promise<StreamReader[]> {
-  return inTurns(conversations.length, (n) => home.stream(conversations[n]!));
+function openAll(home: StreamsHome, conversations: readonly Conversation[]): Promise<StreamReader[]> {
+  return inTurns(conversations, (conversation) => home.stream(conversation));
 }
 
 /** After what is no longer needed was collected, twice, for some of it goes only then. Megabytes. */
@@ -75,7 +78,7 @@ export async function measurePaced(home: StreamsHome, count: number, seconds: nu
   const readers = await openAll(home, conversations);
   const latencies: number[] = [];
   const ended = readers.map((reader) => reader.until((text) => noteLatencies(text, latencies)));
-  await inTurns(count, (n) => home.send(conversations[n]!, speech));
+  await inTurns(conversations, (conversation) => home.send(conversation, speech));
   const before = { cpuMs: home.server.cpuMs(), own: process.cpuUsage(), atMs: performance.now(), events: latencies.length };
   await sleep(seconds * 500); // while all of them speak
   const wallMs = performance.now() - before.atMs;
@@ -97,10 +100,9 @@ function noteLatencies(text: string, latencies: number[]): boolean {
   return text.includes("event: task_status");
 }
 
-/** From the moment at which the message is sent, of a server that has nothing else to do: to the first event of its answer, and to the first word. */
+/** From the moment at which the message is sent, of a server that has nothing else to do: to the first event of its answer, which is a word of it. */
 export async function measureFirst(home: StreamsHome, sends: number): Promise<Latencies> {
-  const [conversation] = await home.conversations(1);
-  const { token } = conversation!;
+  const token = await home.newToken();
   const latencies: number[] = [];
   for (let n = 0; n < sends; n++) {
     const thread = { token, threadId: await home.newThread(token) };
@@ -110,7 +112,7 @@ export async function measureFirst(home: StreamsHome, sends: number): Promise<La
       if (text.includes("event: message_chunk")) firstAtMs ??= performance.now();
       return text.includes("event: task_status");
     });
-    await sleep(250); // at rest: nothing was written for longer than the writer waits between two writes
+    await sleep(AT_REST_MS);
     const sentAtMs = performance.now();
     await Promise.all([home.send(thread, { chunks: 3, everyMs: 20, characters: PACED_CHARACTERS }), ended]);
     latencies.push((firstAtMs ?? Number.NaN) - sentAtMs);

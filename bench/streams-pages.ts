@@ -8,7 +8,7 @@ const SMALL = 100;
 const LARGE = 100_000;
 /** All pages have as many messages, so that the small thread has one to give too. */
 const PAGE = 50;
-const REQUESTS = 2_000;
+const REQUESTS = 1_000;
 const CONNECTIONS = 16;
 const MESSAGE_CHARACTERS = 200;
 const EVERY_MS = 1_000;
@@ -38,18 +38,18 @@ const PAGES: Readonly<Record<string, (messages: number) => string>> = {
 
 /** List Messages in a thread of 100,000 beside one of 100. */
 export async function measurePages(home: StreamsHome, database: BenchDatabase, rounds: number): Promise<PageFigures[]> {
-  const [small, large] = await home.conversations(2);
-  const threads: Thread[] = [
-    { ...small!, messages: SMALL },
-    { ...large!, messages: LARGE },
-  ];
+  const token = await home.newToken();
+  const small: Thread = { token, threadId: await home.newThread(token), messages: SMALL };
+  const large: Thread = { token, threadId: await home.newThread(token), messages: LARGE };
   await home.restart(() =>
     database.fill(async (writer) => {
-      for (const thread of threads) {
+      for (const thread of [small, large]) {
         const key = `partner_id = '${home.clientId}' AND thread_id = '${thread.threadId}'`;
         await writer.insert("thread_messages", rowsOf(home.clientId, thread));
         const last = START_MS + (thread.messages - 1) * EVERY_MS;
-        await writer.read(`UPDATE threads SET message_count = ${thread.messages}, last_message_at = ${last} WHERE ${key} RETURNING thread_id`);
+        await writer.read(
+          `UPDATE threads SET message_count = ${thread.messages}, last_message_at = ${last} WHERE ${key} RETURNING thread_id`,
+        );
       }
     }),
   );
@@ -57,11 +57,11 @@ export async function measurePages(home: StreamsHome, database: BenchDatabase, r
   for (const [name, query] of Object.entries(PAGES)) {
     const measured: PageFigures = { name, small: [], large: [] };
     for (let n = 0; n <= rounds; n++) {
-      const costs: number[] = [];
-      for (const thread of threads) costs.push(await costOf(home, database, pageRequest(home.port, thread, query(thread.messages))));
+      const cost = (thread: Thread) => costOf(home, database, pageRequest(home.port, thread, query(thread.messages)));
+      const costs = { small: await cost(small), large: await cost(large) };
       if (n === 0) continue; // it warms the server up
-      measured.small.push(costs[0]!);
-      measured.large.push(costs[1]!);
+      measured.small.push(costs.small);
+      measured.large.push(costs.large);
     }
     figures.push(measured);
   }

@@ -63,7 +63,7 @@ class RawServer {
   async round(way: "loop" | "turns", { connections, events }: RateOptions): Promise<RateRound> {
     const path = `/${way}?connections=${connections}&events=${events}&characters=${CHARACTERS}`;
     const open = () => StreamReader.open(this.command.port, path);
-    const readers = await inTurns(connections - 1, open);
+    const readers = await inTurns(Array.from({ length: connections - 1 }), open);
     const ended = readers.map((reader) => reader.until(isLast));
     return measured(this.server, connections * events, async () => {
       const last = await open();
@@ -79,14 +79,11 @@ class RawServer {
 
 /** In new threads: an agent is told what was said before. Counts from the first message that is sent. */
 async function ourRound(home: StreamsHome, conversations: readonly Conversation[], { events }: RateOptions): Promise<RateRound> {
-  const fresh = await inTurns(conversations.length, async (n) => {
-    const { token } = conversations[n]!;
-    return { token, threadId: await home.newThread(token) };
-  });
-  const readers = await inTurns(fresh.length, (n) => home.stream(fresh[n]!));
+  const fresh = await inTurns(conversations, async ({ token }) => ({ token, threadId: await home.newThread(token) }));
+  const readers = await inTurns(fresh, (conversation) => home.stream(conversation));
   const ended = readers.map((reader) => reader.until((text) => isLast(text) && isWhole(text, events)));
   const round = await measured(home.server, fresh.length * events, async () => {
-    await inTurns(fresh.length, (n) => home.send(fresh[n]!, { chunks: events, everyMs: 0, characters: CHARACTERS }));
+    await inTurns(fresh, (conversation) => home.send(conversation, { chunks: events, everyMs: 0, characters: CHARACTERS }));
     await Promise.all(ended);
   });
   for (const reader of readers) reader.close();

@@ -20,6 +20,8 @@ export class StreamReader {
   private isOpen = false;
   private rest = "";
   private isClosing = false;
+  /** The server has closed it. */
+  isLost = false;
 
   private constructor(port: number) {
     const callback = (bytes: number) => {
@@ -77,6 +79,7 @@ export class StreamReader {
 
   private lose(error: Error): void {
     if (this.isClosing) return;
+    this.isLost = true;
     this.close();
     this.onLost(error);
   }

@@ -54,7 +54,7 @@ const MEASURES: Readonly<Record<keyof Figures, Measure>> = {
 };
 
 async function bench(options: Options, folder: string): Promise<Figures> {
-  let figures: Figures = {};
+  const figures: Figures[] = [];
   for (const [name, measure] of Object.entries(MEASURES)) {
     if (options.only !== undefined && options.only !== name) continue;
     progress(name);
@@ -63,11 +63,11 @@ async function bench(options: Options, folder: string): Promise<Figures> {
     const database = options.database === "postgres" ? await postgresDatabase(join(own, "postgres")) : sqliteDatabase(join(own, "data"));
     const profile = options.cpuProfile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${join(options.cpuProfile, name)}`];
     const home = await StreamsHome.open(own, database.environment, ["--expose-gc", ...profile]);
-    figures = { ...figures, ...(await measure(home, options, { folder: own, database })) };
+    figures.push(await measure(home, options, { folder: own, database }));
     await home.stop();
     await database.stop();
   }
-  return figures;
+  return Object.assign({}, ...figures) as Figures;
 }
 
 function targets({ first, pages = [], paced, idle, rate }: Figures): string[][] {

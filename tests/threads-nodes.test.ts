@@ -143,7 +143,7 @@ describe.each(DIALECTS)("two nodes on one %s", (dialect) => {
     at.agent.say(number, "shown");
     for (const reader of readers) await reader.until(isChunk("shown"));
     const { tasks } = at.deps.store;
-    const reached = { renew: tasks.renew, append: tasks.append };
+    const reached = { ...tasks };
     const away = () => Promise.reject(new StoreUnavailable("away"));
     Object.assign(tasks, { renew: away, append: away });
     at.agent.say(number, " and late");

@@ -84,7 +84,7 @@ function rawConnection(): { readonly socket: Socket; received(): string; readonl
 }
 
 describe("the number of streams", () => {
-  test("429: of 50 that are opened at once no more are open than the partner may have, and a closed one makes room", async () => {
+  test("A10 429: of 50 that are opened at once no more are open than the partner may have, and a closed one makes room", async () => {
     const staying = await openAtOnce(50);
     expect(staying).toHaveLength(STREAMS_MAX);
     const refused = await call(server, "GET", `${HOME}/stream/${threadId}`, talker.token);
@@ -97,7 +97,7 @@ describe("the number of streams", () => {
     await expectAllRoom();
   });
 
-  test("429 is told to nobody who may not see the thread, and what is refused takes no room", async () => {
+  test("A10 429 is told to nobody who may not see the thread, and what is refused takes no room", async () => {
     const stranger = await createTalker(partner);
     const opened = await Promise.all(Array.from({ length: STREAMS_MAX }, open));
     expect((await call(server, "GET", `${HOME}/stream/${threadId}`, stranger.token)).status).toBe(404);
@@ -111,7 +111,7 @@ describe("the number of streams", () => {
     await expectAllRoom();
   });
 
-  test("200: a HEAD ends at once, with the headers of the stream, and takes no room", async () => {
+  test("A10 200: a HEAD ends at once, with the headers of the stream, and takes no room", async () => {
     await expectAllRoom();
     await expect.poll(async () => (await call(server, "HEAD", `${HOME}/stream/${threadId}`, talker.token)).status, GONE).toBe(200);
     for (let n = 0; n < 2 * STREAMS_MAX; n++) {
@@ -121,7 +121,7 @@ describe("the number of streams", () => {
     expect((await openAtOnce(STREAMS_MAX)).map((stream) => stream.close())).toHaveLength(STREAMS_MAX);
   });
 
-  test("readers that go away before, while or after the stream begins leave their room to others", async () => {
+  test("A10: readers that go away before, while or after the stream begins leave their room to others", async () => {
     for (const waitMs of [0, 0, 1, 2, 5, 20, 50]) {
       const sockets = Array.from({ length: STREAMS_MAX * 2 }, () => rawConnection());
       for (const { socket } of sockets) socket.write(requestLines());
@@ -135,7 +135,7 @@ describe("the number of streams", () => {
     await expectAllRoom();
   });
 
-  test("of streams that are asked for behind one another on one connection, all leave their room when it goes", async () => {
+  test("A10: of streams that are asked for behind one another on one connection, all leave their room when it goes", async () => {
     const raw = rawConnection();
     raw.socket.write(requestLines().repeat(STREAMS_MAX));
     await expect.poll(() => raw.received()).toContain("retry: 2000");
@@ -148,7 +148,7 @@ describe("the number of streams", () => {
 });
 
 describe("what is said of a stream", () => {
-  test("200: not compressed, not kept and not held back on its way, whatever the client can take", async () => {
+  test("A10 200: not compressed, not kept and not held back on its way, whatever the client can take", async () => {
     const stream = await openStream(server, threadId, talker.token, {
       "accept-encoding": "gzip, br, zstd",
       accept: "*/*",
@@ -168,7 +168,7 @@ describe("what is said of a stream", () => {
     stream.close();
   });
 
-  test("200: to a client of HTTP/1.0 without chunks of HTTP; its connection ends with it", async () => {
+  test("A10 200: to a client of HTTP/1.0 without chunks of HTTP; its connection ends with it", async () => {
     const own = await createThread(server, talker.token);
     const raw = rawConnection();
     raw.socket.write(requestLines("", own).replace("HTTP/1.1", "HTTP/1.0"));
@@ -179,7 +179,7 @@ describe("what is said of a stream", () => {
     expect(raw.received()).toMatch(/\n\nid: 0\nevent: stream_end\ndata: \{"stream_end":\{"reason":"thread_deleted"\}\}\n\n$/);
   });
 
-  test("requests behind a stream on its connection get no answer, for it ends with the stream; others do not wait for it", async () => {
+  test("A10: requests behind a stream on its connection get no answer, for it ends with the stream; others do not wait for it", async () => {
     const own = await createThread(server, talker.token);
     const raw = rawConnection();
     const livez = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -195,7 +195,7 @@ describe("what is said of a stream", () => {
     await expectAllRoom();
   });
 
-  test("200: a stream behind another answer on its connection is read like any other", async () => {
+  test("A10 200: a stream behind another answer on its connection is read like any other", async () => {
     const raw = rawConnection();
     raw.socket.write(`GET /livez HTTP/1.1\r\nHost: x\r\n\r\n${requestLines("Last-Event-ID: 0\r\n")}`);
     await sendMessage(server, threadId, talker.token, "hello");
@@ -204,7 +204,7 @@ describe("what is said of a stream", () => {
     await expectAllRoom();
   });
 
-  test("a stream is no request that its partner's limit could end: it goes on where the limit is used up", async () => {
+  test("A10: a stream is no request that its partner's limit could end: it goes on where the limit is used up", async () => {
     const stream = await open();
     await limit({ requests_per_minute: 1, burst: 1, streams: STREAMS_MAX });
     const last = () => call(server, "GET", HOME, talker.token);

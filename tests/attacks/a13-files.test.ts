@@ -1,86 +1,31 @@
-import { randomBytes, randomUUID } from "node:crypto";
-import { connect, type Socket } from "node:net";
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../../packages/server/src/testing/database.ts";
-import { createTalker, createThread, isComplete, LedAgent, openStream } from "../../packages/server/src/testing/event-stream.ts";
-import {
-  admin,
-  call,
-  createTestPartner,
-  type Reply,
-  send,
-  startTestServer,
-  type TestServer,
-} from "../../packages/server/src/testing/server.ts";
-import { HOME, openPeople, type People } from "./a10-setting.ts";
-import { anonymous, expectProblem } from "./a9-setting.ts";
-import { parseRawReply } from "./raw.ts";
+import { createTalker, createThread } from "../../packages/server/src/testing/event-stream.ts";
+import { admin, call, createTestPartner, startTestServer, type TestServer } from "../../packages/server/src/testing/server.ts";
+import { HOME } from "./a10-setting.ts";
+import { B, expectFault, type FilesSetting, formOf, MIB, open, openFilesSetting, partOf, sendAll, TYPE } from "./a13-files-setting.ts";
+import { expectProblem } from "./a9-setting.ts";
 
-/* A13, files that users upload: P13.8, and P13.9 for files. What a form of parts may look like is http/multipart.test.ts. */
-
-const MIB = 1024 * 1024;
-const B = "bound";
-const TYPE = `multipart/form-data; boundary=${B}`;
-const NAMED = '; filename="a.txt"';
-
-interface Written {
-  readonly parameters?: string;
-  readonly headers?: string;
-  readonly name?: string;
-}
-
-/** A part, which is a file unless told otherwise. */
-function partOf(content: Uint8Array | string, { parameters = NAMED, headers = "", name = "file" }: Written = {}): Buffer {
-  const head = `--${B}\r\nContent-Disposition: form-data; name="${name}"${parameters}${headers}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head), Buffer.from(content), Buffer.from("\r\n")]);
-}
-
-const formOf = (...parts: readonly Uint8Array[]) => Buffer.concat([...parts, Buffer.from(`--${B}--\r\n`)]);
+/* P13.8, files that users upload. What a form of parts may look like is http/multipart.test.ts; whose files they are is a13-file-owners.test.ts. */
 
 describe.each(DIALECTS)("files on %s", (dialect) => {
   let server: TestServer;
-  let people: People;
+  let setting: FilesSetting;
   let token: string;
   let threadId: string;
-  const agent = new LedAgent();
   beforeAll(async () => {
-    server = await startTestServer(dialect, { agent });
-    people = await openPeople(server);
-    ({ token } = people.mine);
-    threadId = await createThread(server, token);
+    server = await startTestServer(dialect);
+    setting = await openFilesSetting(server);
+    ({ token, threadId } = setting);
   });
   afterAll(() => server.stop());
 
-  const pathOf = (id = threadId) => `${HOME}/${id}/files`;
-
-  function upload(body: Uint8Array, { to = threadId, bearer = token, type = TYPE } = {}): Promise<Reply> {
-    return send(server, "POST", pathOf(to), { headers: { authorization: `Bearer ${bearer}`, "content-type": type }, body });
-  }
-
-  async function rowsOf(id = threadId): Promise<Record<string, unknown>[]> {
-    return server.database.query("SELECT * FROM thread_files WHERE thread_id = $1 ORDER BY created_at, file_id", [id]);
-  }
-
-  /** Gives its row. */
-  async function stored(body: Uint8Array): Promise<Record<string, unknown>> {
-    const reply = await upload(body);
-    expect(reply.status, reply.text).toBe(200);
-    expect(reply.json).toEqual({ success: true, file_id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string });
-    const row = (await rowsOf()).find((each) => each["file_id"] === reply.json["file_id"]);
-    if (row === undefined) throw new Error("it is not in the store");
-    return row;
-  }
-
-  /** In the form that the threads API has. */
-  function expectFault(reply: Reply, field: string, message: RegExp): void {
-    expect(reply.status, reply.text).toBe(422);
-    expect(reply.json["detail"]).toContainEqual({
-      loc: ["body", ...field.split(".").map((part) => (/^\d+$/.test(part) ? Number(part) : part))],
-      msg: expect.stringMatching(message) as string,
-      type: expect.any(String) as string,
-    });
-    expectProblem({ ...reply, json: { ...reply.json, detail: reply.json["message"] } }, 422);
-  }
+  const upload: FilesSetting["upload"] = (body, more) => setting.upload(body, more);
+  const rowsOf: FilesSetting["rowsOf"] = (id) => setting.rowsOf(id);
+  const stored: FilesSetting["stored"] = (body) => setting.stored(body);
+  const path = () => `${HOME}/${threadId}/files`;
 
   describe("P13.8: what is uploaded", () => {
     test("byte for byte what was sent, whatever the bytes are, and empty; under an id of ours", async () => {
@@ -88,7 +33,7 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
       for (const content of [every, Buffer.from(`\r\n--${B.slice(1)}\r\n--\r\n\0`), Buffer.alloc(0), randomBytes(2 * MIB)]) {
         const row = await stored(formOf(partOf(content, { headers: "\r\nContent-Type: application/pdf" })));
         expect(Buffer.from(row["content"] as Uint8Array).equals(content)).toBe(true);
-        expect(row).toMatchObject({ name: "a.txt", media_type: "application/pdf", partner_id: people.partner.clientId });
+        expect(row).toMatchObject({ name: "a.txt", media_type: "application/pdf", partner_id: setting.people.partner.clientId });
         expect(Number(row["size"])).toBe(content.length);
       }
     });
@@ -177,7 +122,7 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
       expectProblem(await upload(formOf(partOf(over))), 413);
       expectProblem(await upload(Buffer.alloc(11 * MIB, "x")), 413);
       const chunk = `10000\r\n${"x".repeat(0x10000)}\r\n`;
-      const head = `POST ${pathOf()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\nContent-Type: ${TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n`;
+      const head = `POST ${path()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\nContent-Type: ${TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n`;
       expectProblem(await sendAll(server, [head, chunk.repeat(170), "0\r\n\r\n"]), 413);
     });
 
@@ -200,7 +145,7 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
       const before = (await rowsOf()).length;
       const form = formOf(partOf("hello"));
       const head = (length: number | string) =>
-        `POST ${pathOf()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\nContent-Type: ${TYPE}\r\nContent-Length: ${length}\r\n\r\n`;
+        `POST ${path()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\nContent-Type: ${TYPE}\r\nContent-Length: ${length}\r\n\r\n`;
       expectProblem(await sendAll(server, [head(form.length - 10), form]), 400);
       expectProblem(await sendAll(server, [head(form.length + 10), form], true), 400);
       expectProblem(await sendAll(server, [head(`${form.length}, ${form.length}`), form]), 400);
@@ -211,12 +156,12 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
 
   describe("P13.8: who is listened to", () => {
     const opening = (bearer: string, length = 10 * MIB) =>
-      `POST ${pathOf()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bearer}\r\nContent-Type: ${TYPE}\r\nContent-Length: ${length}\r\n\r\n`;
+      `POST ${path()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${bearer}\r\nContent-Type: ${TYPE}\r\nContent-Length: ${length}\r\n\r\n`;
 
     test("401, 403, 415, 413: before a byte of the body is read", async () => {
       for (const [status, head] of [
         [401, opening("x")],
-        [403, opening(people.serviceAccount)],
+        [403, opening(setting.people.serviceAccount)],
         [415, opening(token).replace(TYPE, "text/plain")],
         [413, opening(token, 11 * MIB)],
       ] as const) {
@@ -227,7 +172,7 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
     });
 
     test("401: whose token has ended while the body came; nothing is stored", async () => {
-      const talker = await createTalker(people.partner);
+      const talker = await createTalker(setting.people.partner);
       const own = await createThread(server, talker.token);
       const form = formOf(partOf("late"));
       const { socket, reply } = open(server, opening(talker.token, form.length).replace(threadId, own) + form.toString("latin1", 0, 20));
@@ -261,125 +206,12 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
 
     /** How many bodies are being read: each has a listener of its own, which only the server's process can see. */
     async function underWay(count: number): Promise<void> {
-      await expect.poll(() => server.deps.overload["setAside"] as number).toBe(count);
+      await expect.poll(() => server.deps.overload["setAside"]).toBe(count);
     }
   });
 
-  describe("P13.9: whose files they are", () => {
-    const fileOf = async (to: string, bearer: string) => String((await upload(formOf(partOf("secret")), { to, bearer })).json["file_id"]);
-    const ask = (fileIds: unknown, to = threadId) =>
-      call(server, "POST", `${HOME}/${to}/messages`, token, { message: "see", file_ids: fileIds });
-
-    test("404: to another user's thread nothing is uploaded, and it reads like none", async () => {
-      const before = await rowsOf();
-      for (const { token: bearer } of Object.values(people.others)) {
-        const foreign = await upload(formOf(partOf("x")), { bearer });
-        expectProblem(foreign, 404);
-        expect(anonymous(foreign)).toEqual(anonymous(await upload(formOf(partOf("x")), { bearer, to: randomUUID() })));
-      }
-      expect(await rowsOf()).toEqual(before);
-    });
-
-    test("422: a message with a file of another thread, user or partner, or of none, each refused alike; with one twice, and with 21", async () => {
-      const [own, asked] = [await createThread(server, token), await createThread(server, token)];
-      const mine = await fileOf(asked, token);
-      const theirs = await Promise.all(
-        Object.values(people.others).map(async (other) => fileOf(await createThread(server, other.token), other.token)),
-      );
-      const absent = await ask([randomUUID()], asked);
-      for (const foreign of [await fileOf(own, token), ...theirs, mine.toUpperCase(), `${mine}\0`, "", "../x"]) {
-        const reply = await ask([mine, foreign], asked);
-        expectFault(reply, "file_ids.1", /^is not the id of a file of this thread$/);
-        expect(anonymous(await ask([foreign], asked))).toEqual(anonymous(absent));
-      }
-      expectFault(await ask([mine, mine], asked), "file_ids.1", /^is there twice$/);
-      expectFault(await ask(Array<string>(21).fill(mine), asked), "file_ids", /over 20/);
-      expectFault(await ask(mine, asked), "file_ids", /./);
-      const { json } = await call(server, "GET", `${HOME}/${asked}/messages`, token);
-      expect(json["total_message_count"]).toBe(0);
-    });
-
-    test("the agent gets the files of a message, in its order, with their content; a list of messages has the contract's members alone", async () => {
-      const asked = await createThread(server, token);
-      const ids = [];
-      for (const content of ["one", "two"]) ids.push(String((await upload(formOf(partOf(content)), { to: asked })).json["file_id"]));
-      const number = agent.questions.length;
-      const sent = await ask(ids.toReversed(), asked);
-      expect(sent.status, sent.text).toBe(200);
-      await agent.asked(number + 1);
-      const files = agent.questions[number]?.files ?? [];
-      expect(files).toMatchObject([
-        { fileId: ids[1], name: "a.txt", mediaType: "application/octet-stream", size: 3 },
-        { fileId: ids[0], size: 3 },
-      ]);
-      expect(await Promise.all(files.map(async (file) => Buffer.from(await file.read()).toString()))).toEqual(["two", "one"]);
-      const stream = await openStream(server, asked, token, { "last-event-id": sent.headers.get("last-event-id") ?? "" });
-      agent.say(number, "seen");
-      agent.end(number);
-      await stream.until(isComplete);
-      stream.close();
-      const { json } = await call(server, "GET", `${HOME}/${asked}/messages`, token);
-      const members = ["message_id", "message", "is_user_message", "message_time", "citations"];
-      for (const message of json["messages"] as object[]) expect(Object.keys(message)).toEqual(members);
-    });
-
-    test("a form names one file", async () => {
-      const asked = await createThread(server, token);
-      const id = await fileOf(asked, token);
-      const headers = { authorization: `Bearer ${token}`, "content-type": "application/x-www-form-urlencoded" };
-      const post = (body: string) => send(server, "POST", `${HOME}/${asked}/messages`, { headers, body });
-      const number = agent.questions.length;
-      expect((await post(`message=x&file_ids%5B%5D=${id}`)).status).toBe(200);
-      expect((await post(`message=x&file_ids%5B%5D=${id}&file_ids%5B%5D=${id}`)).status).toBe(400);
-      await agent.asked(number + 1);
-      expect(agent.questions[number]?.files).toMatchObject([{ fileId: id }]);
-      agent.end(number);
-    });
-
-    test("files of a deleted thread are gone: from the store, from the agent, and for messages", async () => {
-      const asked = await createThread(server, token);
-      const id = await fileOf(asked, token);
-      const number = agent.questions.length;
-      await ask([id], asked);
-      await agent.asked(number + 1);
-      expect((await call(server, "DELETE", `${HOME}/${asked}`, token)).status).toBe(200);
-      expect(await rowsOf(asked)).toEqual([]);
-      await expect(agent.questions[number]?.files[0]?.read()).rejects.toThrow("gone");
-      expectProblem(await ask([id], asked), 404);
-      expectFault(await ask([id]), "file_ids.0", /./);
-      agent.end(number);
-    });
-  });
-
-  test("no name and no content is in the log", () => {
+  test("no name of a file is in the log", () => {
     expect(server.logLines.length).toBeGreaterThan(0);
-    for (const word of ["a.txt", "secret", "passwd"]) expect(server.logLines.filter((line) => line.includes(word))).toEqual([]);
+    for (const word of ["a.txt", "passwd"]) expect(server.logLines.filter((line) => line.includes(word))).toEqual([]);
   });
 });
-
-/** Its first answer, however long the request goes on. */
-function open(server: TestServer, head: string): { readonly socket: Socket; readonly reply: Promise<Reply> } {
-  const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
-  const reply = new Promise<Reply>((resolve) => {
-    let received = "";
-    socket.on("data", (chunk) => {
-      received += chunk.toString("latin1");
-      const length = Number(/^content-length: (\d+)/im.exec(received)?.[1] ?? Infinity);
-      const from = received.indexOf("\r\n\r\n") + 4;
-      if (from > 3 && received.length >= from + length) resolve(parseRawReply(received.slice(0, from + length)));
-    });
-    socket.on("error", () => undefined);
-  });
-  socket.write(head, "latin1");
-  return { socket, reply };
-}
-
-/** Bytes as they are, and nothing more to come where it `ends` there. */
-async function sendAll(server: TestServer, parts: readonly (string | Uint8Array)[], ends = false): Promise<Reply> {
-  const { socket, reply } = open(server, "");
-  for (const part of parts) socket.write(part);
-  if (ends) socket.end();
-  const received = await reply;
-  socket.destroy();
-  return received;
-}

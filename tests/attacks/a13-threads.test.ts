@@ -15,8 +15,9 @@ import { type AnsweredThread, HOME, openAnswered, openPeople, type People, REQUE
 import { anonymous, ask, type Asked, expectProblem } from "./a9-setting.ts";
 
 /*
- * A13, what the contract says of threads: P13.7, P13.9, P13.10, P13.11. Accounts: a13-accounts.test.ts; the sk- endpoint: a13-envelope.test.ts.
- * Not tested, since the feature does not exist yet: uploads (P13.8), analytics (P13.11's other half).
+ * A13, what the contract says of threads: P13.7, P13.9, P13.10, P13.11. Files: a13-files.test.ts; accounts: a13-accounts.test.ts; the sk- endpoint:
+ * a13-envelope.test.ts.
+ * Not tested, since the feature does not exist yet: analytics (P13.11's other half).
  */
 
 /** RFC 9457's members, and a list of faults in the place of the sentence (contract §6). */

@@ -61,6 +61,19 @@ describe("cambist chat, with a sandbox that runs", () => {
     expect(userId()).toBe(before);
   });
 
+  test("/file uploads a file, which goes with the next message and no other; one that is not there ends the conversation", async () => {
+    const path = join(dataDir.path, "my report.txt");
+    writeFileSync(path, "1234567890");
+    const { code, stdout, stderr } = await runCli(["chat"], env, `/file  ${path} \nwith it\nwithout`);
+    expect(stderr).toContain("(my report.txt, 10 bytes, goes with the next message)\n");
+    expect(stderr).toContain("Reading my report.txt, 10 bytes: all of it is here.");
+    expect(stdout).toMatch(/“with it”\. It came with 1 file: my report\.txt, 10 bytes\. I see[^]+“without”\. I see/);
+    expect(code).toBe(0);
+    const missing = await runCli(["chat"], env, "/file /nowhere/x\nhello");
+    expect([missing.code === 0, missing.stdout]).toEqual([false, ""]);
+    expect(missing.stderr).toMatch(/^cambist: the file cannot be read: ENOENT/);
+  });
+
   test("a user that is gone is followed by another; one that is named has to be there", async () => {
     const before = userId();
     writeFileSync(userFile, JSON.stringify({ user_id: "6f1c9f0e-3c4b-4a52-8a0d-0e5b8a0f3d11" }));

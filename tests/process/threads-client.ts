@@ -47,9 +47,9 @@ export class Reader {
     const isDone = () => this.events.some(isEndOf(sent()?.taskId ?? ""));
     for (let tries = 0; !isDone() && !this.isStopped; tries++) {
       const from = this.events.at(-1)?.id ?? 0;
-      const place = this.where.places[tries % this.where.places.length] as Place;
+      const url = this.where.places[tries % this.where.places.length]?.url ?? "";
       const { threadId, token } = this.where;
-      const stream = await openStream(place, threadId, token, { "last-event-id": String(from) }).catch(() => undefined);
+      const stream = await openStream({ url }, threadId, token, { "last-event-id": String(from) }).catch(() => undefined);
       const status = stream?.response.statusCode;
       if (status !== undefined && status !== 200 && status !== 503) this.faults.push(`a stream was answered ${status}`);
       if (stream !== undefined && status === 200) {

@@ -13,6 +13,8 @@ import { freePort, makeDataDir, type ServerProcess, startServer } from "./spawn.
 const guide = new Guide("threads.md");
 const GUIDE_URL = "URL=http://localhost:8080\n";
 const MARK = "=== the next block ===";
+/** On a busy machine each `npx` takes seconds. */
+const WALK_MS_MAX = 120_000;
 
 const dataDir = makeDataDir();
 let server: ServerProcess;
@@ -59,7 +61,7 @@ describe("docs/threads.md, walked from top to bottom in one bash session", () =>
   beforeAll(async () => {
     expect(guide.text.split(GUIDE_URL)).toHaveLength(2);
     printed = await paste(guide.scripts.map(({ text }) => text));
-  });
+  }, WALK_MS_MAX);
 
   test("each call is answered with the status that stands beside it", () => {
     expect(printed.map((text) => linesOf(text, /^HTTP\/1\.1 (\d{3})/gm).map(Number))).toEqual(guide.scripts.map(statusesOf));

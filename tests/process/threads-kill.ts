@@ -87,7 +87,7 @@ export async function killAmidAnswers(
   const report = { faults, kills, threads: 0, shownBefore: 0, reconnects: 0, outcomes: {}, unbegun: [], settledMs: 0 };
   try {
     for (let index = 0; index < nodeCount; index++) await nodes.add();
-    const token = await demoUserToken(nodes.places[0] as { url: string }, dataDir.path);
+    const token = await demoUserToken({ url: nodes.places[0]?.url ?? "" }, dataDir.path);
     for (let round = 0; round < kills; round++) {
       const at = round % nodeCount;
       for (const moment of MOMENTS) {

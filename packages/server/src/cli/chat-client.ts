@@ -22,6 +22,8 @@ export interface StreamEvent {
 export interface Session {
   /** @throws Refused; Unreachable */
   call(method: "GET" | "POST" | "PUT" | "DELETE", path: string, body?: Json): Promise<{ readonly json: Json; readonly headers: Headers }>;
+  /** Gives the file's id. @throws Refused; Unreachable */
+  upload(path: string, file: { readonly name: string; readonly content: Uint8Array<ArrayBuffer> }): Promise<string>;
   /** What comes after `from`, each event once, also where the stream breaks and begins again. Ends where it does not begin again. @throws Refused; Error that says why it is over */
   events(path: string, from: string | null): AsyncGenerator<StreamEvent>;
 }
@@ -68,6 +70,12 @@ export async function openSession(base: string, signer: DemoSigner, subject: str
       const content = body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
       const response = await send(method, path, { ...content, signal: AbortSignal.timeout(ANSWER_MS_MAX) });
       return { json: parseObject(await response.text()), headers: response.headers };
+    },
+    async upload(path, { name, content }) {
+      const form = new FormData();
+      form.append("file", new Blob([content]), name);
+      const response = await send("POST", path, { body: form, signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+      return String(parseObject(await response.text())["file_id"]);
     },
     events: (path, from) => eventsOf(from, (headers) => send("GET", path, { headers })),
   };

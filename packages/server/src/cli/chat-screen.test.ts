@@ -102,6 +102,7 @@ describe("an artifact", () => {
 describe("an answer on the screen", () => {
   const session = (answer: () => Json): Session => ({
     call: async (method, path) => ({ json: { artifact: { asked: `${method} ${path}`, ...answer() } }, headers: new Headers() }),
+    upload: () => Promise.reject(new Error("not asked for")),
     events: () => {
       throw new Error("not asked for");
     },

@@ -1,12 +1,13 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Command } from "commander";
 import { processEnvironment, readDataDir } from "../config.ts";
 import { type Json, openSession, parseObject, Refused, serverUrl, type Session } from "./chat-client.ts";
 import { jsonScreen, type Screen, textScreen } from "./chat-screen.ts";
 import { readDemoPartner } from "./demo-partner.ts";
-import { describeFailure } from "./failure.ts";
+import { describeFailure, UsageError } from "./failure.ts";
+import { printable } from "./output.ts";
 import type { DemoSigner } from "./sandbox-token.ts";
 
 const USER_FILE = "chat-user.json";
@@ -28,7 +29,10 @@ export function addChatCommand(program: Command): void {
     .option("--message <text>", "send this one only; the exit code is 0 where it was answered")
     .option("--url <url>", "the server; unless given, where the sandbox of the data folder is")
     .option("--json", "print each event as one line of JSON")
-    .addHelpText("after", "\nExample:\n  cambist chat --message 'What can you do?'")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  cambist chat --message 'What can you do?'\n\nIn the conversation: /file PATH uploads a file, which goes with the next message.",
+    )
     .action(chat);
 }
 
@@ -43,7 +47,7 @@ async function chat(options: ChatOptions): Promise<void> {
   const threadPath = `/v2/threads/${threadId}`;
   const isColoured = process.stderr.isTTY && env["NO_COLOR"] === undefined;
   const screen = options.json ? jsonScreen(threadId) : textScreen(session, threadPath, isColoured);
-  const outcome = await converse({ session, threadId, threadPath, screen }, options);
+  const outcome = await converse({ session, threadId, threadPath, screen, attached: [] }, options);
   if (options.message !== undefined && outcome !== "answered") process.exitCode = 1;
 }
 
@@ -79,6 +83,8 @@ interface Conversation {
   readonly threadId: string;
   readonly threadPath: string;
   readonly screen: Screen;
+  /** Ids of files that go with the next message. */
+  readonly attached: string[];
 }
 
 type Outcome = "answered" | "cancelled" | "failed";
@@ -86,10 +92,11 @@ type Outcome = "answered" | "cancelled" | "failed";
 /** Sends a message and shows what comes of it, until its task is over. An interruption cancels the task, whenever it comes. */
 async function answerTo(
   message: string,
-  { session, threadId, threadPath, screen }: Conversation,
+  { session, threadId, threadPath, screen, attached }: Conversation,
   interrupted: AbortSignal,
 ): Promise<Outcome> {
-  const sent = await session.call("POST", `${threadPath}/messages`, { message });
+  const sent = await session.call("POST", `${threadPath}/messages`, { message, file_ids: attached });
+  attached.length = 0;
   const cancel = () => void session.call("DELETE", `${threadPath}/task`).catch((thrown: unknown) => sayFailure(thrown)); // over already, perhaps
   if (interrupted.aborted) cancel();
   else interrupted.addEventListener("abort", cancel);
@@ -102,7 +109,7 @@ async function answerTo(
 }
 
 /**
- * Sends the one message, or what is typed, line by line. Ctrl-C cancels the answer that comes (a second one ends the program, should that not
+ * Sends the one message, or what is typed, line by line; `/file PATH` is no message, but a file for the next one. Ctrl-C cancels the answer that comes (a second one ends the program, should that not
  * help), and ends the conversation where none comes. In a terminal a message that fails is not the end.
  */
 async function converse(conversation: Conversation, { message, json }: ChatOptions): Promise<Outcome> {
@@ -125,7 +132,9 @@ async function converse(conversation: Conversation, { message, json }: ChatOptio
   for await (const line of lines ?? [message ?? ""]) {
     answering = new AbortController();
     try {
-      if (lines === undefined || line.trim() !== "") outcome = await answerTo(line, conversation, answering.signal);
+      const [, path] = (lines === undefined ? null : FILE_LINE.exec(line)) ?? [];
+      if (path !== undefined) await attach(path, conversation);
+      else if (lines === undefined || line.trim() !== "") outcome = await answerTo(line, conversation, answering.signal);
     } catch (thrown) {
       if (!isTerminal) throw thrown;
       sayFailure(thrown);
@@ -134,6 +143,21 @@ async function converse(conversation: Conversation, { message, json }: ChatOptio
     prompt();
   }
   return outcome;
+}
+
+const FILE_LINE = /^\/file\s+(\S.*?)\s*$/;
+
+/** @throws UsageError where the file cannot be read. */
+async function attach(path: string, { session, threadPath, attached }: Conversation): Promise<void> {
+  const name = basename(path);
+  let content: Uint8Array<ArrayBuffer>;
+  try {
+    content = readFileSync(path);
+  } catch (thrown) {
+    throw new UsageError(`the file cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+  }
+  attached.push(await session.upload(`${threadPath}/files`, { name, content }));
+  process.stderr.write(`(${printable(name)}, ${content.byteLength} bytes, goes with the next message)\n`);
 }
 
 function sayFailure(thrown: unknown): void {

@@ -34,9 +34,9 @@ export class Uploads {
 /** What of Node's request is needed. */
 interface Incoming {
   readonly headers: { readonly "content-length"?: string | undefined };
+  readonly destroyed: boolean;
   on(event: "data", listener: (chunk: Buffer) => void): unknown;
-  on(event: "end", listener: () => void): unknown;
-  on(event: "error", listener: (error: Error) => void): unknown;
+  on(event: "end" | "error" | "close", listener: () => void): unknown;
   off(event: "data", listener: (chunk: Buffer) => void): unknown;
   resume(): unknown;
 }
@@ -44,7 +44,7 @@ interface Incoming {
 /**
  * All of a body that nobody has begun to read. What is over `bytesMax` is refused before it is read where its length is told, else at that point; the rest
  * of it is thrown away as it comes, so that its sender reads the answer. Takes no longer than a request may take.
- * @throws Problem 413; Node's error where the sender goes away.
+ * @throws Problem 413; 400 where the sender goes away.
  */
 export function readBody(request: Incoming, bytesMax: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -61,8 +61,11 @@ export function readBody(request: Incoming, bytesMax: number): Promise<Buffer> {
       chunks.length = 0;
       tooLarge();
     };
-    request.on("error", reject);
-    request.on("end", () => resolve(Buffer.concat(chunks)));
+    const breakOff = () => reject(new Problem(400, "The body broke off.")); // read by nobody
+    if (request.destroyed) return breakOff(); // while the caller was looked up: it says nothing more, and would be waited for without end
+    request.on("error", breakOff);
+    request.on("close", breakOff);
+    request.on("end", () => resolve(Buffer.concat(chunks.splice(0))));
     request.on("data", take);
   });
 }

@@ -150,6 +150,13 @@ describe.each(DIALECTS)("what the store asks %s of threads goes by an index", (d
     for (let n = 0; n < WAITING_MAX; n++) await sendMessage(store, { partnerId, userId: "user-5" }, "thread-4");
   });
 
+  test("files: added, looked for and read", async () => {
+    const file = { fileId: "g", name: "n", mediaType: "m", content: Buffer.from("x") };
+    await expectIndexed(2, () => store.threads.addFile(owner, long, file, { countMax: 9, bytesMax: 9, nowMs: NOW }));
+    await expectIndexed(2, async () => expect(await store.threads.findFiles(owner, long, ["g", "f", "none"])).toHaveLength(2));
+    await expectIndexed(1, async () => expect(await store.tasks.readFile({ partnerId, threadId: long }, "g")).toHaveLength(1));
+  });
+
   test("events behind a position, of one thread and of many, and whether threads are deleted", async () => {
     for (const lastEventId of [0, LONG, 2 * LONG]) {
       await expectIndexed(1, () => store.threads.readEvents({ partnerId, threadId: long, lastEventId }, 1_000), SORTED);

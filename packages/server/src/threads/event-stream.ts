@@ -1,9 +1,8 @@
 import type { EventSink } from "../http/route.ts";
-import type { EventBatch, EventPosition, ThreadOwner } from "../storage/thread-store.ts";
-import { encodeEvent, encodeEvents, lastIdOf } from "./thread-events.ts";
+import type { EventBatch, ThreadOwner } from "../storage/thread-store.ts";
+import type { EventPages } from "./event-pages.ts";
+import { encodeEvent, lastIdOf } from "./thread-events.ts";
 
-/** Read from the store in one go, for a reader that is behind. */
-const PAGE_CHARACTERS = 64 * 1024;
 /** A reader that takes nothing for so long is cut off. */
 const STALLED_MS_MAX = 30_000;
 const HEARTBEAT_MS = 15_000;
@@ -37,7 +36,7 @@ export interface Channel {
 }
 
 export interface EventStreamPorts {
-  readonly readEvents: (after: EventPosition, charactersMax: number) => Promise<readonly EventBatch[]>;
+  readonly pages: Pick<EventPages, "read">;
   readonly nowMs: () => number;
 }
 
@@ -97,11 +96,12 @@ export class EventStream {
       while (!this.isEnded && this.stalledSinceMs === undefined && this.position < this.channel.lastEventId) {
         const { partnerId, threadId } = this.channel;
         const known = this.channel.lastEventId;
-        const batches = await this.ports.readEvents({ partnerId, threadId, lastEventId: this.position }, PAGE_CHARACTERS);
+        const batches = await this.ports.pages.read({ partnerId, threadId, lastEventId: this.position }, known);
         if (this.isEnded) return;
         for (const batch of batches) {
-          this.position = lastIdOf(batch);
-          this.write(encodeEvents(batch), this.ports.nowMs());
+          if (this.stalledSinceMs !== undefined) return; // the rest is read again when it is taken
+          this.position = batch.lastId;
+          this.write(batch.bytes, this.ports.nowMs());
         }
         if (batches.length === 0) this.position = known; // the thread is gone, or what was streamed is forgotten
       }

@@ -5,6 +5,7 @@ import type { EventBatch, ThreadKey, ThreadStore } from "../storage/thread-store
 import type { EndedTokens } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { EventPages } from "./event-pages.ts";
 import { type Channel, EventStream, type EventStreamPorts, streamEnd, type StreamRequest } from "./event-stream.ts";
 import { encodeEvents, eventsBehind, lastIdOf } from "./thread-events.ts";
 
@@ -52,7 +53,7 @@ export class EventStreams {
   constructor(ports: EventStreamsPorts) {
     this.ports = ports;
     const { threads, nowMs } = ports;
-    this.streamPorts = { readEvents: (after, charactersMax) => threads.readEvents(after, charactersMax), nowMs };
+    this.streamPorts = { pages: new EventPages(threads), nowMs };
   }
 
   start(): void {

@@ -55,7 +55,7 @@ async function readEvents(db: Kysely<Schema>, after: EventPosition, charactersMa
       (SELECT first_id, octet_length(events) AS bytes FROM thread_events
         WHERE ${key} AND last_id > ${lastEventId}
           AND first_id >= coalesce((SELECT max(first_id) FROM thread_events WHERE ${key} AND first_id <= ${lastEventId}), 0)
-        ORDER BY first_id LIMIT ${sql.lit(BATCHES_MAX)}) AS sizes) AS page
+        ORDER BY first_id LIMIT ${sql.lit(BATCHES_MAX)}) AS page_sizes) AS page
     CROSS JOIN thread_events e
     WHERE ${key} AND e.first_id = page.first_id AND page.before < ${charactersMax} ORDER BY e.first_id`.execute(db);
   return found.rows.map((row) => behind(toEventBatch(row), lastEventId));
