@@ -50,19 +50,20 @@ async function limit(limits: object): Promise<void> {
 }
 
 const open = () => openStream(server, threadId, talker.token);
-const requestLines = (more = "", id = threadId, method = "GET") =>
-  `${method} ${HOME}/stream/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${talker.token}\r\n${more}\r\n`;
+const requestLines = (more = "", id = threadId) =>
+  `GET ${HOME}/stream/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${talker.token}\r\n${more}\r\n`;
 
 /** Of streams that are asked for at once, those that stay open. Some find room and are told a moment later that it is gone. */
 async function openAtOnce(count: number): Promise<OpenStream[]> {
   const opened = await Promise.all(Array.from({ length: count }, open));
-  await Promise.all(opened.map(async ({ text }) => expect.poll(text).not.toBe("")));
-  for (const { response, text } of opened) {
+  for (const stream of opened) {
+    await expect.poll(() => stream.text()).not.toBe("");
+    const { response } = stream;
     expect([200, 429]).toContain(response.statusCode);
     if (response.statusCode === 429) expect(Number(response.headers["retry-after"])).toBeGreaterThan(0);
-    else expect(text()).toMatch(/^retry: 2000\nid: \d+\n\n$|"stream_end":\{"reason":"too_many_streams"\}/);
+    else expect(stream.text()).toMatch(/^retry: 2000\nid: \d+\n\n$|"stream_end":\{"reason":"too_many_streams"\}/);
   }
-  const staying = opened.filter(({ response, text }) => response.statusCode === 200 && !text().includes("stream_end"));
+  const staying = opened.filter((stream) => stream.response.statusCode === 200 && !stream.text().includes("stream_end"));
   for (const stream of opened) if (!staying.includes(stream)) stream.close();
   return staying;
 }
@@ -73,7 +74,9 @@ async function roomLeft(): Promise<number> {
   for (const stream of staying) stream.close();
   return staying.length;
 }
-const expectAllRoom = () => expect.poll(roomLeft, GONE).toBe(STREAMS_MAX);
+async function expectAllRoom(): Promise<void> {
+  await expect.poll(roomLeft, GONE).toBe(STREAMS_MAX);
+}
 
 /** A connection that a test writes to byte by byte, and what came back. */
 function rawConnection(): { readonly socket: Socket; received(): string; readonly closed: Promise<unknown> } {

@@ -80,7 +80,11 @@ describe.each(DIALECTS)("threads of others on %s", (dialect) => {
     const before = await rowsOfThread(server, thread.threadId);
     const authorization = { authorization: `Bearer ${people.others["another user of the workspace"].token}` };
     const form = { "content-type": "application/x-www-form-urlencoded" };
-    const requests: readonly (readonly [string, (id: string) => string, RequestInit])[] = [
+    const requests: readonly (readonly [
+      string,
+      (id: string) => string,
+      { readonly headers?: Record<string, string>; readonly body?: string },
+    ])[] = [
       ["GET", (id) => `stream/${id}`, { headers: { "last-event-id": "1" } }],
       ["GET", (id) => `stream/${id}`, { headers: { "last-event-id": "0" } }],
       ["GET", (id) => `stream/${id}`, { headers: { "last-event-id": "not one" } }],

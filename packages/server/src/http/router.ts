@@ -1,19 +1,18 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
-import { StoreUnavailable } from "@cambist/protocol";
 import { newTraceId } from "../ids.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
 import type { ClientAddress } from "./client-address.ts";
 import { corsHeaders, type CorsPorts, isPreflight, preflightAnswer } from "./cors.ts";
-import { envelopeAnswer, isUnderEnvelope } from "./envelope.ts";
 import { eventSink } from "./event-sink.ts";
+import { errorAnswer, failureAnswer, unreadBecauseOf } from "./failure-answer.ts";
 import { guardedServer, unreadAnswer } from "./guarded-server.ts";
 import { parseBody, validateInput } from "./input.ts";
 import { boundaryOf, parseMultipart } from "./multipart.ts";
-import { listsFaults, Problem, problemAnswer } from "./problem.ts";
+import { Problem } from "./problem.ts";
 import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
-import type { Answer, Principal, RawRequest, Route, Unread } from "./route.ts";
+import type { Answer, Principal, RawRequest, Route } from "./route.ts";
 import { readBody, Uploads } from "./uploads.ts";
 
 export interface RouterPorts extends CorsPorts {
@@ -171,7 +170,7 @@ async function answerFailure(
   { request, reply }: { request: FastifyRequest; reply: FastifyReply },
   ports: RouterPorts,
 ): Promise<FastifyReply> {
-  const unread = UNREAD[frameworkCode(error) ?? ""];
+  const unread = unreadBecauseOf(error);
   // what fails in answerCall has them already; here is what did not come so far
   if (route.browser && !reply.hasHeader("vary")) reply.headers(await corsHeaders(request.headers, undefined, ports));
   let answer: Answer;
@@ -184,11 +183,6 @@ async function answerFailure(
   ports.metrics.observeRequest(route.operationId, answer.status, 0);
   return sendAnswer(reply, answer);
 }
-
-const UNREAD: Readonly<Record<string, Unread>> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: "body_too_large",
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: "media_type_unsupported",
-};
 
 function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): RawRequest {
   const { rawHeaders } = request.raw;
@@ -211,51 +205,6 @@ function rawRequest(request: FastifyRequest, { clientAddress }: RouterPorts): Ra
     url: request.url,
     body: Buffer.isBuffer(request.body) ? request.body.toString("latin1") : "",
   };
-}
-
-/** In the form of the path, whether or not there is a route at it (contract §3). */
-function errorAnswer(problem: Problem, { id, url }: FastifyRequest): Answer {
-  return isUnderEnvelope(url)
-    ? envelopeAnswer(problem.status, problem.headers)
-    : problemAnswer(problem, id, listsFaults(url) ? "list" : "text");
-}
-
-/** What went wrong before or in a handler, as an answer. What is not known here is a fault of ours: logged, and told as no more than that. */
-function failureAnswer(error: unknown, request: FastifyRequest, ports: RouterPorts): Answer {
-  if (error instanceof Problem) return errorAnswer(error, request);
-  if (error instanceof StoreUnavailable) {
-    ports.log.warn("store unavailable", { trace_id: request.id, error });
-    const headers = { "retry-after": String(error.retryAfterSeconds) };
-    return errorAnswer(new Problem(503, "The store does not answer; try again.", { headers }), request);
-  }
-  const code: string = frameworkCode(error) ?? "";
-  switch (code) {
-    case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return errorAnswer(new Problem(413, "The body is too large."), request);
-    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return errorAnswer(new Problem(415, "Send the body as Content-Type: application/json."), request);
-    default:
-      if (isRefusedByFramework(error) || isCutOff(error, request))
-        return errorAnswer(new Problem(400, "The request is malformed."), request);
-      ports.log.error("request failed", { trace_id: request.id, error });
-      return errorAnswer(new Problem(500, "The server failed; the operator finds the cause by the trace_id."), request);
-  }
-}
-
-/** A request that the framework itself refuses, for instance a URL that does not decode: no fault of ours. */
-function isRefusedByFramework(error: unknown): boolean {
-  if (!frameworkCode(error)?.startsWith("FST_")) return false;
-  const { statusCode } = error as { readonly statusCode?: unknown };
-  return typeof statusCode === "number" && statusCode >= 400 && statusCode < 500;
-}
-
-/** The client went away in the middle of its body: nobody reads the answer. */
-function isCutOff(error: unknown, request: FastifyRequest): boolean {
-  return frameworkCode(error) === "ECONNRESET" && !request.raw.complete;
-}
-
-function frameworkCode(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
 /**

@@ -104,8 +104,11 @@ export class LedAgent implements Agent {
     this.tell();
     for (let heard = 0; ;) {
       const mine = this.of(at);
-      if (heard < mine.events.length) yield mine.events[heard++] as AgentEvent;
-      else if (mine.end === "done") return;
+      const next = mine.events[heard];
+      if (next !== undefined) {
+        heard++;
+        yield next;
+      } else if (mine.end === "done") return;
       else if (mine.end !== undefined) throw mine.end;
       else await this.news;
     }

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Problem } from "../http/problem.ts";
 import type { EventSink } from "../http/route.ts";
 import type { EventBatch, EventPosition, ThreadKey } from "../storage/thread-store.ts";
+import { openLog } from "../telemetry/log.ts";
 import { EventStreams } from "./event-streams.ts";
 import { chunkEvent } from "./thread-events.ts";
 
@@ -52,7 +53,7 @@ describe("streams of a node", () => {
   let nowMs: number;
   let streams: EventStreams;
   const faults: string[] = [];
-  const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: (text: string) => void faults.push(text) };
+  const log = openLog("error", { write: (line) => void faults.push(line) });
 
   const behind = (after: EventPosition) => {
     if (isAway) throw new StoreUnavailable("away");
@@ -75,7 +76,7 @@ describe("streams of a node", () => {
         listDeleted: () => Promise.resolve(deleted),
       },
       nowMs: () => nowMs,
-      log: log as never,
+      log,
       metrics: { changeOpenStreams: () => undefined },
     });
     streams.start();
