@@ -19,12 +19,20 @@ const SERVER_OPTIONS = {
   maxHeaderSize: HEADER_BYTES_MAX,
 };
 
+/** An answer of which the client takes nothing for so long is given up, and its memory with it. */
+const STALLED_MS_MAX = 30_000;
+
 /** What is too much is turned away before the framework sees it: in a hook it costs more, and under overload it is most of what comes. */
-export function guardedServer(handle: RequestListener, ports: ShedPorts & { readonly overload: Overload }): Server {
+export function guardedServer(
+  handle: RequestListener,
+  ports: ShedPorts & { readonly overload: Overload },
+  stalledMsMax = STALLED_MS_MAX,
+): Server {
   const shed = shedder(ports);
-  return createServer(SERVER_OPTIONS, (request, response) => {
+  const server = createServer(SERVER_OPTIONS, (request, response) => {
     if (!ports.overload.isOver() || !shed(request.url ?? "", response)) handle(request, response);
   });
+  return server.setTimeout(stalledMsMax); // of a connection on which nothing moves; one that waits for its next request has keepAliveTimeout
 }
 
 /** What is not HTTP enough to become a request, answered as far as the connection still takes an answer. @param code of Node's error. */

@@ -240,6 +240,7 @@ function openStream(reply: FastifyReply, { status, headers }: Answer, stream: No
     ...(reply.getHeaders() as OutgoingHttpHeaders),
     ...headers,
   });
+  reply.request.raw.socket.setTimeout(0); // whoever streams knows itself who takes nothing
   if (reply.request.method === "HEAD") reply.raw.end();
   else stream(eventSink(reply.raw, reply.request.raw.socket));
   return reply;

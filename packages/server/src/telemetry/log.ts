@@ -38,5 +38,11 @@ function loggable(fields: LogFields): Record<string, unknown> {
 
 function errorFields(error: Error): Record<string, unknown> {
   const cause = error.cause instanceof Error ? { cause: errorFields(error.cause) } : {};
-  return { name: error.name, message: error.message.slice(0, VALUE_CHARACTERS_MAX), stack: error.stack, ...cause };
+  return { name: error.name, message: error.message.slice(0, VALUE_CHARACTERS_MAX), stack: framesOf(error), ...cause };
+}
+
+/** A stack begins with the whole message, which is cut above. */
+function framesOf({ stack = "", message }: Error): string {
+  const at = stack.indexOf(message);
+  return (at < 0 ? stack : stack.slice(at + message.length)).trim();
 }

@@ -7,6 +7,7 @@ import { chunkEvent } from "./thread-events.ts";
 
 /** A task that has said some words. */
 class Talk implements OutputSource {
+  isNew = true;
   words: string[] = [];
   nextId = 1;
   readonly states: (LeaseState | undefined)[] = [];
@@ -15,6 +16,7 @@ class Talk implements OutputSource {
     this.taskId = taskId;
   }
   take(): TaskOutput {
+    this.isNew = false;
     const events = this.words.splice(0).map((word) => chunkEvent(word));
     const output = { partnerId: "prt_1", threadId: this.taskId, taskId: this.taskId, leaseId: "lease", firstId: this.nextId, events };
     this.nextId += events.length;
@@ -71,6 +73,28 @@ test("a first word is written at once, a thousand more in a few commits, all in 
   await sleep(250);
   expect(wordsOf(published, "a")).toEqual(["first", ...Array.from({ length: 1_000 }, (_n, n) => String(n))]);
   expect(commits.length).toBeLessThan((performance.now() - began) / 100 + 2);
+});
+
+test("the first word of an answer does not wait for the others, which are written as seldom as before", async () => {
+  const { writer, published, commits } = writerOver(() => undefined);
+  const long = new Talk("long");
+  const began = performance.now();
+  for (let n = 0; n < 30; n++) {
+    long.words.push(String(n));
+    writer.add(long);
+    await sleep(10);
+    if (n % 10 !== 5) continue;
+    const other = new Talk(`other ${n}`);
+    other.words.push("first");
+    const added = performance.now();
+    writer.add(other);
+    while (wordsOf(published, other.taskId).length === 0) await sleep(1);
+    expect(performance.now() - added).toBeLessThan(60);
+  }
+  await sleep(150);
+  expect(wordsOf(published, "long")).toEqual(Array.from({ length: 30 }, (_n, n) => String(n)));
+  const rows = commits.flat().filter(({ taskId }) => taskId === "long").length;
+  expect(rows).toBeLessThan((performance.now() - began) / 100 + 2);
 });
 
 test("while the store is away nothing is shown, lost or written twice", async () => {

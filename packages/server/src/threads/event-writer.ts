@@ -1,7 +1,7 @@
 import { StoreUnavailable } from "@cambist/protocol";
 import type { EventBatch, LeaseState, TaskOutput, TaskStore } from "../storage/thread-store.ts";
 
-/** No more often is anything written: a long answer is a row for each of these, and not for each of its chunks. */
+/** No more often is anything of an answer written but its first words: a long one is a row for each of these, and not for each of its chunks. */
 const WRITE_EVERY_MS = 100;
 const RETRY_MS = 250;
 
@@ -16,6 +16,8 @@ export interface EventWriterPorts {
 
 /** A task whose output is written. */
 export interface OutputSource {
+  /** Nothing of it was taken yet: somebody waits for its first words. */
+  readonly isNew: boolean;
   /** What has come since the last time. */
   take(): TaskOutput;
   /** It is written. Undefined: it is not, the task is no longer ours. */
@@ -25,17 +27,19 @@ export interface OutputSource {
 }
 
 /**
- * Writes what the tasks of this node bring about, all of it in one transaction at a time: at once where nothing was written lately, so that a first
- * word is not held up, else at most every WRITE_EVERY_MS. Only what is written is told to those who listen: whoever comes back with the id
- * of an event finds it.
+ * Writes what the tasks of this node bring about, all of it in one transaction at a time, every WRITE_EVERY_MS; the first words of an answer at once. Only
+ * what is written is told to those who listen: whoever comes back with the id of an event finds it.
  */
 export class EventWriter {
   private readonly ports: EventWriterPorts;
+  private fresh = new Set<OutputSource>();
   private waiting = new Set<OutputSource>();
   private writing = new Set<OutputSource>();
   private underWay: Promise<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
-  private begunAtMs = -Infinity;
+  private timerAtMs = Infinity;
+  /** When what waits is written. */
+  private dueAtMs = -Infinity;
 
   constructor(ports: EventWriterPorts) {
     this.ports = ports;
@@ -43,36 +47,44 @@ export class EventWriter {
 
   /** To be called whenever a task has more to write. */
   add(source: OutputSource): void {
-    this.waiting.add(source);
-    this.schedule(this.begunAtMs + WRITE_EVERY_MS - performance.now());
+    if (source.isNew) this.fresh.add(source);
+    else this.waiting.add(source);
+    this.schedule();
   }
 
   /** Takes a task out, once what is being written is written: from then on its output is its own to write. */
   async remove(source: OutputSource): Promise<void> {
-    this.waiting.delete(source);
     while (this.writing.has(source)) await this.underWay;
+    this.fresh.delete(source);
     this.waiting.delete(source);
   }
 
-  private schedule(afterMs: number): void {
-    if (this.timer !== undefined || this.underWay !== undefined) return;
-    this.timer = setTimeout(
-      () => {
-        this.timer = undefined;
-        this.underWay = this.write().finally(() => {
-          this.underWay = undefined;
-          this.writing.clear();
-          if (this.waiting.size > 0) this.schedule(this.begunAtMs + WRITE_EVERY_MS - performance.now());
-        });
-      },
-      Math.max(0, afterMs),
-    );
+  private schedule(): void {
+    if (this.underWay !== undefined || this.fresh.size + this.waiting.size === 0) return;
+    const nowMs = performance.now();
+    const atMs = this.fresh.size > 0 ? nowMs : Math.max(nowMs, this.dueAtMs);
+    if (atMs >= this.timerAtMs) return;
+    clearTimeout(this.timer);
+    this.timerAtMs = atMs;
+    this.timer = setTimeout(() => {
+      this.timerAtMs = Infinity;
+      this.underWay = this.write().finally(() => {
+        this.underWay = undefined;
+        this.writing.clear();
+        this.schedule();
+      });
+    }, atMs - nowMs);
   }
 
   private async write(): Promise<void> {
-    this.begunAtMs = performance.now();
-    this.writing = this.waiting;
-    this.waiting = new Set();
+    const nowMs = performance.now();
+    this.writing = this.fresh;
+    this.fresh = new Set();
+    if (nowMs >= this.dueAtMs) {
+      for (const source of this.waiting) this.writing.add(source);
+      this.waiting.clear();
+      this.dueAtMs = nowMs + WRITE_EVERY_MS;
+    }
     await this.append([...this.writing]);
   }
 
@@ -100,7 +112,7 @@ export class EventWriter {
   private async goOnAfter(thrown: unknown, sources: readonly OutputSource[]): Promise<void> {
     if (thrown instanceof StoreUnavailable) {
       for (const source of sources) this.waiting.add(source);
-      this.begunAtMs = performance.now() + RETRY_MS;
+      this.dueAtMs = performance.now() + RETRY_MS;
       return;
     }
     this.ports.onFault(thrown);

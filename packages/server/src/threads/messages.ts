@@ -42,7 +42,9 @@ const time = z
   .transform((text, context) => {
     const whole = text.length === 10 ? `${text}T00:00:00` : text.replace(" ", "T");
     const ms = Date.parse(/(?:Z|[+-]\d\d:\d\d)$/i.test(whole) ? whole : `${whole}Z`);
-    if (Number.isNaN(ms)) context.addIssue({ code: "custom", message: "is not a time that there is" });
+    const day = Date.parse(`${text.slice(0, 10)}T00:00:00Z`); // 30 February would be a day in March
+    if (Number.isNaN(ms) || Number.isNaN(day) || new Date(day).toISOString().slice(0, 10) !== text.slice(0, 10))
+      context.addIssue({ code: "custom", message: "is not a time that there is" });
     return ms;
   });
 

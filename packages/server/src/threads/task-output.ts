@@ -21,6 +21,7 @@ const EVENT_CHARACTERS = 60;
 export class TaskOutputs implements OutputSource {
   private readonly task: ClaimedTask;
   private readonly onState: (state: LeaseState | undefined) => void;
+  isNew = true;
   /** Of all chunks. */
   text = "";
   readonly citations: Citation[] = [];
@@ -136,6 +137,7 @@ export class TaskOutputs implements OutputSource {
     const { partnerId, threadId, taskId, leaseId } = this.task;
     const { events, artifacts, nextId: firstId } = this;
     const log = this.isLogNew ? this.logLines.join("\n") : undefined;
+    this.isNew = false;
     this.events = [];
     this.artifacts = [];
     this.isLogNew = false;

@@ -148,9 +148,10 @@ export class TaskRun {
   private async listen(question: Question): Promise<void> {
     const { signal } = this.controller;
     const events = this.ports.agent.answer(question, signal)[Symbol.asyncIterator]();
+    const heard = unlessAborted(signal);
     try {
       for (let count = 1; !signal.aborted; count++) {
-        const next = await unlessAborted(events.next(), signal);
+        const next = await heard(events.next());
         if (next === undefined || next.done === true) return;
         this.outputs.add(next.value);
         this.ports.writer.add(this.outputs);
@@ -203,22 +204,16 @@ async function patiently<T>(work: () => Promise<T>, isOver: () => boolean): Prom
   }
 }
 
-/** Undefined once the signal is aborted, whether or not the promise ever settles. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => resolve(undefined);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(
-      (value) => {
-        signal.removeEventListener("abort", onAbort);
-        resolve(value);
-      },
-      (error: unknown) => {
-        signal.removeEventListener("abort", onAbort);
-        reject(error);
-      },
-    );
-  });
+/** Gives what a promise gives, or undefined once the signal is aborted, whether or not the promise ever settles; one after the other. */
+function unlessAborted(signal: AbortSignal): <T>(promise: Promise<T>) => Promise<T | undefined> {
+  let giveUp: (() => void) | undefined;
+  signal.addEventListener("abort", () => giveUp?.(), { once: true });
+  return (promise) =>
+    new Promise((resolve, reject) => {
+      giveUp = () => resolve(undefined);
+      promise.then(resolve, reject);
+      if (signal.aborted) resolve(undefined);
+    });
 }
 
 /** The end of what was said, as much of it as an agent is given. */

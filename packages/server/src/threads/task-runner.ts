@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { StoreUnavailable } from "@cambist/protocol";
 import type { LeasedTask, TaskStore, ThreadKey } from "../storage/thread-store.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { atMost } from "./at-most.ts";
 import { EventWriter } from "./event-writer.ts";
 import { type TaskPorts, TaskRun } from "./task-run.ts";
 
@@ -11,6 +12,8 @@ const TASKS_MAX = 2_000;
 const CROWDED_MIN = TASKS_MAX / 2;
 const SHARE_MAX = TASKS_MAX / 10;
 const CLAIMED_AT_ONCE = 200;
+/** Of them, what was said before is read at the same moment: it may be long. */
+const BEGUN_AT_ONCE = 4;
 /** For tasks that were sent to another node, which has no room, or has died. */
 const LOOK_EVERY_MS = 1_000;
 /** So long after a node died, another one takes up its tasks. */
@@ -31,9 +34,12 @@ export interface TaskRunnerPorts extends Omit<TaskPorts, "writer" | "tasks" | "m
 export class TaskRunner {
   private readonly ports: TaskRunnerPorts;
   private readonly writer: EventWriter;
+  private readonly taskPorts: TaskPorts;
   private readonly running = new Map<string, { readonly run: TaskRun; readonly done: Promise<void> }>();
   private readonly timers: NodeJS.Timeout[] = [];
-  private isLooking = false;
+  private looking: Promise<void> | undefined;
+  /** Of a claim that nobody knows to have been committed: asked for again by the same id, it gives what it gave. */
+  private unknownLeaseId: string | undefined;
   private isWoken = false;
   private isStopping = false;
   private isCutOff = false;
@@ -43,6 +49,9 @@ export class TaskRunner {
     const onFault = (error: unknown) =>
       ports.log.error("what an agent said could not be written; its task is given up, and taken up again later", { error });
     this.writer = new EventWriter({ tasks: ports.tasks, publish: ports.publish, leaseMs: LEASE_MS, nowMs: ports.nowMs, onFault });
+    const begin = atMost(BEGUN_AT_ONCE);
+    const findQuestion: TaskStore["findQuestion"] = (task, countMax) => begin(() => ports.tasks.findQuestion(task, countMax));
+    this.taskPorts = { ...ports, tasks: { ...ports.tasks, findQuestion }, writer: this.writer };
   }
 
   start(): void {
@@ -53,7 +62,10 @@ export class TaskRunner {
   /** Looks for tasks now: one was sent, or one has made room. */
   wake(): void {
     this.isWoken = true;
-    if (!this.isLooking) void this.look();
+    this.looking ??= this.look().finally(() => {
+      this.looking = undefined;
+      if (this.isWoken && !this.isStopping && this.running.size < TASKS_MAX) this.wake();
+    });
   }
 
   /** The store has it marked already. Where another node has the task, that one finds the mark. */
@@ -79,8 +91,8 @@ export class TaskRunner {
       for (const { run } of this.running.values()) run.abort("stopping");
     }, graceMs);
     const renewing = setInterval(() => void this.keep(), RENEW_EVERY_MS);
-    while (this.running.size > 0 || this.isLooking) {
-      await Promise.all([...this.running.values()].map(({ done }) => done));
+    while (this.running.size > 0 || this.looking !== undefined) {
+      await Promise.all([this.looking, ...[...this.running.values()].map(({ done }) => done)]);
       await new Promise(setImmediate);
     }
     clearTimeout(cutOff);
@@ -88,7 +100,6 @@ export class TaskRunner {
   }
 
   private async look(): Promise<void> {
-    this.isLooking = true;
     try {
       while (this.isWoken && !this.isStopping) {
         this.isWoken = false;
@@ -96,17 +107,17 @@ export class TaskRunner {
         if (limit <= 0) return; // whoever ends wakes
         await this.renew(LEASE_MS / 2); // after a while without the store: what is at work here is not to be taken from itself
         const nowMs = this.ports.nowMs();
-        const lease = { leaseId: randomUUID(), untilMs: nowMs + LEASE_MS };
+        this.unknownLeaseId ??= randomUUID();
+        const lease = { leaseId: this.unknownLeaseId, untilMs: nowMs + LEASE_MS };
         const claimed = await this.ports.tasks.claim(lease, limit, nowMs, this.partnersWithTheirShare());
-        for (const task of claimed) this.begin(new TaskRun(task, { ...this.ports, writer: this.writer }));
+        this.unknownLeaseId = undefined;
+        for (const task of claimed) this.begin(new TaskRun(task, this.taskPorts));
         if (claimed.length === limit) this.isWoken = true;
       }
     } catch (error) {
       const text = "tasks cannot be looked for; tried again";
       if (error instanceof StoreUnavailable) this.ports.log.debug(text, { error });
       else this.ports.log.error(text, { error });
-    } finally {
-      this.isLooking = false;
     }
   }
 
@@ -142,7 +153,7 @@ export class TaskRunner {
   /** Leases of tasks that have had nothing to write for so long. */
   private async renew(silentMs: number): Promise<void> {
     const nowMs = this.ports.nowMs();
-    const runs = [...this.running.values()].map(({ run }) => run).filter((run) => nowMs - run.prolongedAtMs >= silentMs);
+    const runs = [...this.running.values()].map(({ run }) => run).filter((run) => Math.abs(nowMs - run.prolongedAtMs) >= silentMs); // or the clock was set back
     if (runs.length === 0) return;
     const held = await this.ports.tasks.renew(
       runs.map((run): LeasedTask => run.task),

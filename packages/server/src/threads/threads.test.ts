@@ -193,6 +193,7 @@ describe.each(DIALECTS)("threads on %s", (dialect) => {
       ["GET", `/v2/threads/${id}/messages?start_index=-1`, undefined, ["query", "start_index"]],
       ["GET", `/v2/threads/${id}/messages?start=10000-01-01`, undefined, ["query", "start"]],
       ["GET", `/v2/threads/${id}/messages?start=2026-02-30T25:00:00Z`, undefined, ["query", "start"]],
+      ["GET", `/v2/threads/${id}/messages?end=2026-02-29`, undefined, ["query", "end"]],
       ["GET", `/v2/threads/${id}/messages?start=2026-01-02&end=2026-01-01`, undefined, ["query", "start"]],
     ];
     for (const [method, path, body, loc] of bad) {
