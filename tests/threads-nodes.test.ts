@@ -133,7 +133,7 @@ describe.each(DIALECTS)("two nodes on one %s", (dialect) => {
     at.agent.end(number);
     await reader.ended;
     for (const table of ["threads", "thread_messages", "thread_tasks", "thread_events"]) {
-      expect(await server.database.query(`SELECT 1 FROM ${table} WHERE thread_id = $1`, [threadId]), table).toEqual([]);
+      await expect.poll(() => server.database.query(`SELECT 1 FROM ${table} WHERE thread_id = $1`, [threadId])).toEqual([]);
     }
   });
 

@@ -2,6 +2,8 @@ import type { EventSink } from "./route.ts";
 
 /** What of Node's response is needed. */
 interface Response {
+  /** With what its connection holds. */
+  readonly writableLength: number;
   write(bytes: string | Uint8Array): boolean;
   end(last: string): unknown;
   on(event: "drain" | "error", listener: () => void): unknown;
@@ -23,6 +25,9 @@ export function eventSink(response: Response, connection: Connection): EventSink
   response.on("error", () => undefined); // written to after the client has gone: "close" says so
   connection.setMaxListeners(0); // as many as are asked for behind one another
   return {
+    get pendingBytes() {
+      return response.writableLength;
+    },
     write: (bytes) => response.write(bytes),
     end: (last) => void response.end(last),
     destroy: () => void connection.destroy(),

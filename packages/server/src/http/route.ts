@@ -38,6 +38,8 @@ export interface Answer {
 
 /** The way to a client that takes what it gets at its own pace. */
 export interface EventSink {
+  /** Of what was written, what the operating system has not taken yet: where that stays, the client takes nothing, or what is written waits behind another answer. */
+  readonly pendingBytes: number;
   /** False: it is behind; what is written before `onDrain` is held in memory. */
   write(bytes: string | Uint8Array): boolean;
   end(last: string): void;

@@ -37,7 +37,7 @@ export interface Conversations {
 /** Threads, the work on them and their streams, out of their parts. */
 export function conversations(ports: ConversationPorts): Conversations {
   const { threads, tasks, nowMs, log, metrics } = ports;
-  const streams = new EventStreams({ threads, nowMs, log, metrics });
+  const streams = new EventStreams({ threads, nowMs, monotonicMs: () => performance.now(), log, metrics });
   const publish = (batch: EventBatch) => streams.publish(batch);
   const findAsker = (task: ClaimedTask) => findAskerOf(ports.accounts, task);
   const runner = new TaskRunner({ agent: ports.agent, tasks, threads, findAsker, publish, nowMs, log, metrics });

@@ -1,10 +1,14 @@
+import { StoreUnavailable } from "@cambist/protocol";
 import type { EventSink } from "../http/route.ts";
 import type { EventBatch, ThreadOwner } from "../storage/thread-store.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { EventPages } from "./event-pages.ts";
 import { encodeEvent, lastIdOf } from "./thread-events.ts";
 
-/** A reader that takes nothing for so long is cut off. */
+/** A reader that takes nothing for so long, of what there is for it, is cut off. */
 const STALLED_MS_MAX = 30_000;
+/** In which the connection of a stream that has ended closes: else whoever does not take the end would keep its place for good. */
+const CLOSING_MS_MAX = 10_000;
 const HEARTBEAT_MS = 15_000;
 /** In which a client comes back whose stream has ended (HTML standard, §9.2.6). */
 const RECONNECT_MS = 2_000;
@@ -37,7 +41,11 @@ export interface Channel {
 
 export interface EventStreamPorts {
   readonly pages: Pick<EventPages, "read">;
+  /** Of the wall: for what a token says, and nothing else. */
   readonly nowMs: () => number;
+  /** That nobody sets: for how long something takes. All other times here are its. */
+  readonly monotonicMs: () => number;
+  readonly log: Log;
 }
 
 /**
@@ -51,100 +59,129 @@ export class EventStream {
   private readonly ports: EventStreamPorts;
   private position: number;
   private isReading = false;
-  private isEnded = false;
-  /** Since when the reader takes nothing. */
-  private stalledSinceMs: number | undefined;
+  private hasLogged = false;
+  private endedAtMs: number | undefined;
+  /** No more fits between here and the reader, until it drains. */
+  private isFull = false;
+  /** Of what was written, by when that was last seen. */
+  private pendingBytes = 0;
+  /** When the reader last took something, or there was nothing for it to take. */
+  private tookAtMs: number;
   private lastWriteMs: number;
-  /** When the token was last known to be good, and when that was last asked. */
-  verifiedAtMs: number;
+  /** When it was last asked whether the token is good, and when the last question was asked that was answered with yes. */
   askedAtMs: number;
+  verifiedAtMs: number;
 
   constructor(
     { request, sink, channel }: { readonly request: StreamRequest; readonly sink: EventSink; readonly channel: Channel },
     ports: EventStreamPorts,
   ) {
-    const nowMs = ports.nowMs();
+    const atMs = ports.monotonicMs();
     this.request = request;
     this.sink = sink;
     this.channel = channel;
     this.ports = ports;
     this.position = request.lastEventId;
-    this.lastWriteMs = nowMs;
-    this.verifiedAtMs = nowMs;
-    this.askedAtMs = nowMs;
+    this.tookAtMs = atMs;
+    this.lastWriteMs = atMs;
+    this.verifiedAtMs = atMs;
+    this.askedAtMs = atMs;
     sink.onDrain(() => {
-      this.stalledSinceMs = undefined;
+      this.isFull = false;
       void this.catchUp();
     });
     // an id without data is no event, but the client comes back with it: nothing is lost between here and the first event
-    this.write(`retry: ${RECONNECT_MS}\nid: ${this.position}\n\n`, nowMs);
+    this.write(`retry: ${RECONNECT_MS}\nid: ${this.position}\n\n`, atMs);
+  }
+
+  get isEnded(): boolean {
+    return this.endedAtMs !== undefined;
   }
 
   /** @param encoded the same bytes for all readers of the thread. @param before the last event before the batch. */
-  offer(batch: EventBatch, before: number, encoded: Uint8Array, nowMs: number): void {
+  offer(batch: EventBatch, before: number, encoded: Uint8Array, atMs: number): void {
     if (this.isEnded || this.position >= lastIdOf(batch)) return;
-    if (this.position !== before || this.isReading || this.stalledSinceMs !== undefined) return void this.catchUp();
+    if (this.position !== before || this.isReading || this.isFull) return void this.catchUp();
     this.position = lastIdOf(batch);
-    this.write(encoded, nowMs);
+    this.write(encoded, atMs);
   }
 
-  /** Reads what is behind from the store, page by page, as the reader takes it. A store that is away is asked again at the next {@link beat}. */
+  /** Reads what is behind from the store, page by page, as the reader takes it. Where that fails, it is tried again at the next {@link beat}. */
   async catchUp(): Promise<void> {
     if (this.isReading || this.isEnded) return;
     this.isReading = true;
     try {
-      while (!this.isEnded && this.stalledSinceMs === undefined && this.position < this.channel.lastEventId) {
+      while (!this.isEnded && !this.isFull && this.position < this.channel.lastEventId) {
         const { partnerId, threadId } = this.channel;
         const known = this.channel.lastEventId;
         const batches = await this.ports.pages.read({ partnerId, threadId, lastEventId: this.position }, known);
         if (this.isEnded) return;
         for (const batch of batches) {
-          if (this.stalledSinceMs !== undefined) return; // the rest is read again when it is taken
+          if (this.isFull) return; // the rest is read again when it is taken
           this.position = batch.lastId;
-          this.write(batch.bytes, this.ports.nowMs());
+          this.write(batch.bytes, this.ports.monotonicMs());
         }
         if (batches.length === 0) this.position = known; // the thread is gone, or what was streamed is forgotten
       }
-    } catch {
-      // asked again
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) this.logOnce(error);
     } finally {
       this.isReading = false;
     }
   }
 
-  /** What time brings: a sign of life, the end of who takes nothing. */
-  beat(nowMs: number): void {
-    if (this.isEnded) return;
-    if (nowMs >= this.request.tokenExpiresAtMs) return this.end("token_expired");
-    if (this.stalledSinceMs !== undefined) {
-      if (nowMs - this.stalledSinceMs > STALLED_MS_MAX) this.cutOff();
+  /** At each beat, which comes again a quarter of a second later. */
+  private logOnce(error: unknown): void {
+    if (this.hasLogged) return;
+    this.hasLogged = true;
+    this.ports.log.error("events of a stream cannot be read", { threadId: this.channel.threadId, error });
+  }
+
+  /** What time brings: a sign of life, the end of who takes nothing. Also of a stream that has ended, until its connection has closed. */
+  beat(atMs: number): void {
+    if (this.endedAtMs !== undefined) {
+      if (atMs - this.endedAtMs >= CLOSING_MS_MAX) this.sink.destroy();
       return;
     }
+    if (this.ports.nowMs() >= this.request.tokenExpiresAtMs) return this.end("token_expired");
+    this.noteTaken(atMs);
+    if (atMs - this.tookAtMs > STALLED_MS_MAX) return this.cutOff(atMs);
+    if (this.isFull) return;
     if (this.position < this.channel.lastEventId) void this.catchUp();
-    else if (nowMs - this.lastWriteMs >= HEARTBEAT_MS) this.write(":\n\n", nowMs);
+    else if (this.pendingBytes === 0 && atMs - this.lastWriteMs >= HEARTBEAT_MS) this.write(":\n\n", atMs);
   }
 
   /** With an event that says why; the client comes back to where it was. */
   end(reason: EndReason): void {
     if (this.isEnded) return;
-    this.isEnded = true;
-    if (this.stalledSinceMs !== undefined) this.sink.destroy(); // it would be held until it is read
-    else this.sink.end(streamEnd(this.position, reason));
+    const atMs = this.ports.monotonicMs();
+    if (this.isFull) return this.cutOff(atMs); // it would be held until it is read
+    this.endedAtMs = atMs;
+    this.sink.end(streamEnd(this.position, reason));
   }
 
-  private cutOff(): void {
-    this.isEnded = true;
+  private cutOff(atMs: number): void {
+    this.endedAtMs = atMs;
     this.sink.destroy();
   }
 
   /** The reader has gone. */
   close(): void {
-    this.isEnded = true;
+    this.endedAtMs ??= this.ports.monotonicMs();
   }
 
-  private write(bytes: string | Uint8Array, nowMs: number): void {
-    this.lastWriteMs = nowMs;
-    if (!this.sink.write(bytes)) this.stalledSinceMs ??= nowMs;
+  private write(bytes: string | Uint8Array, atMs: number): void {
+    this.noteTaken(atMs);
+    this.lastWriteMs = atMs;
+    if (!this.sink.write(bytes)) this.isFull = true;
+    this.pendingBytes = this.sink.pendingBytes;
+  }
+
+  /** Before anything is written, which hides what was taken. */
+  private noteTaken(atMs: number): void {
+    const { pendingBytes } = this.sink;
+    if (pendingBytes === 0 || pendingBytes < this.pendingBytes) this.tookAtMs = atMs;
+    this.pendingBytes = pendingBytes;
   }
 }
 

@@ -1,29 +1,45 @@
 import { StoreUnavailable } from "@cambist/protocol";
 import { Problem } from "../http/problem.ts";
 import type { EventSink } from "../http/route.ts";
-import type { EventBatch, ThreadKey, ThreadStore } from "../storage/thread-store.ts";
+import type { EventBatch, ThreadKey, ThreadOwner, ThreadStore } from "../storage/thread-store.ts";
 import type { EndedTokens } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { EventPages } from "./event-pages.ts";
 import { type Channel, EventStream, type EventStreamPorts, streamEnd, type StreamRequest } from "./event-stream.ts";
+import { StreamRoom } from "./stream-room.ts";
 import { encodeEvents, eventsBehind, lastIdOf } from "./thread-events.ts";
+import { Turns } from "./turns.ts";
 
 const BEAT_MS = 250;
 /** Threads that are looked at in one beat for what other nodes have written; those where something came a moment ago are looked at in each. */
 const LOOKED_AT_MAX = 500;
 const LIVELY_MS = 5_000;
+/**
+ * The store does not give everything in one go, and is asked again at once where something came: for those threads of which it came, or for all of the
+ * look where it was so much that others may have been left out. Not for ever: threads that take turns would wait.
+ */
+const LOOKS_IN_A_ROW_MAX = 20;
+const MUCH_BYTES = 64 * 1024;
 /** Threads that another node has deleted are looked for in one beat of so many. */
 const BEATS_BETWEEN_DELETIONS = 9;
-/** A token is judged again as often, so that what is withdrawn ends a stream within 5 s on every node (contract §4). */
+/**
+ * A token is judged again as often, so that what is withdrawn ends a stream within 5 s on every node (contract §4). All that are due at once are asked
+ * about within five beats, and those that nobody could judge again after a second.
+ */
 const JUDGED_EVERY_MS = 3_000;
+const JUDGED_AGAIN_MS = 1_000;
 const JUDGED_AT_ONCE = 500;
+const JUDGED_AT_ONCE_SHARE = 1 / 5;
 /** A stream whose token cannot be judged for so long ends. */
 const UNJUDGED_MS_MAX = 5_000;
 
 export interface EventStreamsPorts {
   readonly threads: Pick<ThreadStore, "readEvents" | "readNewEvents" | "listDeleted">;
+  /** Of the wall, which may be set back or ahead at any time: for when tokens expire. */
   readonly nowMs: () => number;
+  /** For how long something takes. */
+  readonly monotonicMs: () => number;
   readonly log: Log;
   readonly metrics: Pick<Metrics, "changeOpenStreams">;
 }
@@ -43,55 +59,47 @@ export class EventStreams {
   private readonly streamPorts: EventStreamPorts;
   private readonly channels = new Map<string, OpenChannel>();
   private readonly streams = new Set<EventStream>();
-  private readonly countByPartner = new Map<string, number>();
+  private readonly room = new StreamRoom();
+  private readonly toLookAt = new Turns(this.channels);
+  private readonly toFindDeleted = new Turns(this.channels);
+  private readonly toJudge = new Turns(this.streams);
   private timer: NodeJS.Timeout | undefined;
   private isLooking = false;
-  private lookFrom = 0;
+  private isFindingDeleted = false;
   private beats = 0;
   private isClosed = false;
 
   constructor(ports: EventStreamsPorts) {
     this.ports = ports;
-    const { threads, nowMs } = ports;
-    this.streamPorts = { pages: new EventPages(threads), nowMs };
+    const { threads, nowMs, monotonicMs, log } = ports;
+    this.streamPorts = { pages: new EventPages(threads), nowMs, monotonicMs, log };
   }
 
   start(): void {
     this.timer = setInterval(() => this.beat(), BEAT_MS).unref();
   }
 
-  /** @throws Problem 429 where the partner has that many open. */
-  requireRoom(partnerId: string, streamsMax: number): void {
-    if (this.hasRoom(partnerId, streamsMax)) return;
-    throw new Problem(
-      429,
-      `The partner has ${streamsMax} streams open on this node, which is as many as it may; close some, or try again.`,
-      {
-        headers: { "retry-after": "5" },
-      },
-    );
-  }
-
-  private hasRoom(partnerId: string, streamsMax: number): boolean {
-    return (this.countByPartner.get(partnerId) ?? 0) < streamsMax;
+  /** @throws Problem 429 where the partner, or the user, has as many open as it may. */
+  requireRoom(owner: ThreadOwner, streamsMax: number): void {
+    this.room.require(owner, streamsMax);
   }
 
   /** @param lastEventId of the thread, as the store has it. */
   open(request: StreamRequest, lastEventId: number, sink: EventSink): void {
     const { owner, threadId } = request;
     // several that came at once have all found room; and this is no time for a status any more
-    if (!this.hasRoom(owner.partnerId, request.streamsMax)) return sink.end(streamEnd(request.lastEventId, "too_many_streams"));
+    if (!this.room.has(owner, request.streamsMax)) return sink.end(streamEnd(request.lastEventId, "too_many_streams"));
     const key = keyOf({ partnerId: owner.partnerId, threadId });
     let channel = this.channels.get(key);
     if (channel === undefined) {
-      channel = { partnerId: owner.partnerId, threadId, lastEventId, streams: new Set(), foundAtMs: 0 };
+      channel = { partnerId: owner.partnerId, threadId, lastEventId, streams: new Set(), foundAtMs: -Infinity };
       this.channels.set(key, channel);
     }
     channel.lastEventId = Math.max(channel.lastEventId, lastEventId);
     const stream = new EventStream({ request, sink, channel }, this.streamPorts);
     channel.streams.add(stream);
     this.streams.add(stream);
-    this.count(owner.partnerId, 1);
+    this.count(owner, 1);
     const opened = channel;
     sink.onClose(() => this.forget(stream, opened, key));
     if (this.isClosed) stream.end("server_stopping");
@@ -101,34 +109,35 @@ export class EventStreams {
   private forget(stream: EventStream, channel: OpenChannel, key: string): void {
     stream.close();
     if (!this.streams.delete(stream)) return;
-    this.count(channel.partnerId, -1);
+    this.count(stream.request.owner, -1);
     channel.streams.delete(stream);
     if (channel.streams.size === 0 && this.channels.get(key) === channel) this.channels.delete(key);
   }
 
-  private count(partnerId: string, change: 1 | -1): void {
+  private count(owner: ThreadOwner, change: 1 | -1): void {
     this.ports.metrics.changeOpenStreams(change);
-    const count = (this.countByPartner.get(partnerId) ?? 0) + change;
-    if (count === 0) this.countByPartner.delete(partnerId);
-    else this.countByPartner.set(partnerId, count);
+    this.room.change(owner, change);
   }
 
   /** What a task of this node has written. Where something is missing before it, the store is looked at. */
   publish(batch: EventBatch): void {
     const channel = this.channels.get(keyOf(batch));
     if (channel === undefined) return;
-    if (batch.firstId <= channel.lastEventId + 1) this.deliver(channel, batch);
-    else void this.look([channel]);
+    if (batch.firstId <= channel.lastEventId + 1) return void this.deliver(channel, batch);
+    channel.foundAtMs = this.ports.monotonicMs(); // in the next look, where one is under way
+    void this.look(() => [channel]);
   }
 
-  private deliver(channel: OpenChannel, batch: EventBatch): void {
+  /** Gives how many bytes of news it was. */
+  private deliver(channel: OpenChannel, batch: EventBatch): number {
     const before = channel.lastEventId;
-    if (lastIdOf(batch) <= before) return;
+    if (lastIdOf(batch) <= before) return 0;
     channel.lastEventId = lastIdOf(batch);
     // a part of it is known where it was written twice, since the store did not answer at first
     const encoded = Buffer.from(encodeEvents(eventsBehind(batch, before)));
-    const nowMs = this.ports.nowMs();
-    for (const stream of channel.streams) stream.offer(batch, before, encoded, nowMs);
+    const atMs = this.ports.monotonicMs();
+    for (const stream of channel.streams) stream.offer(batch, before, encoded, atMs);
+    return encoded.byteLength;
   }
 
   endThread(thread: ThreadKey): void {
@@ -141,7 +150,7 @@ export class EventStreams {
       const { owner, workspaceId, orgId, tokenId } = stream.request;
       if ([tokenId, owner.userId, workspaceId, orgId, owner.partnerId].includes(ended.id)) stream.askedAtMs = -Infinity;
     }
-    this.judge(this.ports.nowMs());
+    this.judge(this.ports.monotonicMs());
   }
 
   /** Tells everybody to come back, to another node or to this one after its restart. */
@@ -152,44 +161,43 @@ export class EventStreams {
   }
 
   private beat(): void {
-    const nowMs = this.ports.nowMs();
-    for (const stream of this.streams) stream.beat(nowMs);
-    const channels = this.channelsToLookAt(nowMs);
-    if (++this.beats % BEATS_BETWEEN_DELETIONS === 0) void this.endDeleted(channels);
-    else void this.look(channels);
-    this.judge(nowMs);
+    const atMs = this.ports.monotonicMs();
+    for (const stream of this.streams) {
+      stream.beat(atMs);
+      if (atMs - stream.verifiedAtMs > UNJUDGED_MS_MAX) stream.end("store_unavailable"); // also while the last question is not answered
+    }
+    void this.look(() => this.channelsToLookAt(atMs));
+    if (++this.beats % BEATS_BETWEEN_DELETIONS === 0) void this.endDeleted();
+    this.judge(atMs);
   }
 
-  private async endDeleted(channels: readonly OpenChannel[]): Promise<void> {
-    if (channels.length === 0) return;
+  private async endDeleted(): Promise<void> {
+    if (this.isFindingDeleted || this.channels.size === 0) return;
+    this.isFindingDeleted = true;
     try {
+      const channels = this.toFindDeleted.take(LOOKED_AT_MAX);
       for (const thread of await this.ports.threads.listDeleted(channels)) this.endThread(thread);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) this.ports.log.error("deleted threads cannot be looked for", { error });
+    } finally {
+      this.isFindingDeleted = false;
     }
   }
 
-  private channelsToLookAt(nowMs: number): readonly OpenChannel[] {
-    const all = [...this.channels.values()];
-    if (all.length <= LOOKED_AT_MAX) return all;
-    const from = this.lookFrom % all.length;
-    this.lookFrom = from + LOOKED_AT_MAX;
-    const inTurn = [...all.slice(from), ...all.slice(0, from)].slice(0, LOOKED_AT_MAX);
-    const lively = all.filter(({ foundAtMs }) => nowMs - foundAtMs < LIVELY_MS);
+  private channelsToLookAt(atMs: number): readonly OpenChannel[] {
+    const inTurn = this.toLookAt.take(LOOKED_AT_MAX);
+    if (inTurn.length === this.channels.size) return inTurn;
+    const lively = [...this.channels.values()].filter(({ foundAtMs }) => atMs - foundAtMs < LIVELY_MS);
     return [...new Set([...lively, ...inTurn])];
   }
 
-  private async look(channels: readonly OpenChannel[]): Promise<void> {
-    if (this.isLooking || channels.length === 0) return;
+  /** @param choose called where no other look is under way: nobody loses its turn to one that is. */
+  private async look(choose: () => readonly OpenChannel[]): Promise<void> {
+    if (this.isLooking) return;
     this.isLooking = true;
     try {
-      const batches = await this.ports.threads.readNewEvents(channels);
-      for (const batch of batches) {
-        const channel = this.channels.get(keyOf(batch));
-        if (channel === undefined) continue;
-        channel.foundAtMs = this.ports.nowMs();
-        this.deliver(channel, batch);
-      }
+      let channels = choose();
+      for (let looks = 0; looks < LOOKS_IN_A_ROW_MAX && channels.length > 0; looks++) channels = await this.lookOnce(channels);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) this.ports.log.error("events cannot be looked for", { error });
     } finally {
@@ -197,24 +205,40 @@ export class EventStreams {
     }
   }
 
-  private judge(nowMs: number): void {
+  /** Gives those of them that there may be more of. */
+  private async lookOnce(channels: readonly OpenChannel[]): Promise<readonly OpenChannel[]> {
+    const found = new Set<OpenChannel>();
+    let bytes = 0;
+    for (const batch of await this.ports.threads.readNewEvents(channels)) {
+      const channel = this.channels.get(keyOf(batch));
+      const news = channel === undefined ? 0 : this.deliver(channel, batch);
+      if (channel === undefined || news === 0) continue;
+      channel.foundAtMs = this.ports.monotonicMs();
+      found.add(channel);
+      bytes += news;
+    }
+    return bytes < MUCH_BYTES ? [...found] : channels;
+  }
+
+  private judge(atMs: number): void {
+    const countMax = Math.max(JUDGED_AT_ONCE, this.streams.size * JUDGED_AT_ONCE_SHARE);
     let count = 0;
-    for (const stream of this.streams) {
-      if (nowMs - stream.askedAtMs < JUDGED_EVERY_MS) continue;
-      if (++count > Math.max(JUDGED_AT_ONCE, this.streams.size / 8)) return;
-      stream.askedAtMs = nowMs;
-      void this.judgeOne(stream, nowMs);
+    for (const stream of this.toJudge.next()) {
+      if (stream.isEnded || atMs - stream.askedAtMs < JUDGED_EVERY_MS) continue;
+      stream.askedAtMs = atMs;
+      void this.judgeOne(stream, atMs);
+      if (++count >= countMax) return;
     }
   }
 
-  private async judgeOne(stream: EventStream, nowMs: number): Promise<void> {
+  private async judgeOne(stream: EventStream, atMs: number): Promise<void> {
     try {
       await stream.request.authenticate();
-      stream.verifiedAtMs = nowMs;
+      stream.verifiedAtMs = Math.max(stream.verifiedAtMs, atMs);
     } catch (thrown) {
       if (thrown instanceof Problem) return stream.end("token_ended");
       if (!(thrown instanceof StoreUnavailable)) this.ports.log.error("the token of a stream cannot be judged", { error: thrown });
-      if (nowMs - stream.verifiedAtMs > UNJUDGED_MS_MAX) stream.end("store_unavailable");
+      stream.askedAtMs = Math.min(stream.askedAtMs, atMs - JUDGED_EVERY_MS + JUDGED_AGAIN_MS);
     }
   }
 }

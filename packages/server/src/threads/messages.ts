@@ -71,7 +71,7 @@ function listRoute({ threads }: ThreadDeps): Route {
     docs: {
       summary: "List Messages",
       description:
-        `Oldest first. start_index counts back from the newest: 0 is the page that ends with it, and the page before begins where this one did. At most ${LIMIT_MAX} come at once, also where limit_num asks for more. ` +
+        `Oldest first. start_index counts back from the newest: 0 is the page that ends with it, and the page before begins where this one did. At most ${LIMIT_MAX} come at once, also where limit_num asks for more, and of long ones fewer (about 2 MB, one at least): go on by the number that came. ` +
         "start and end are included; a time without an offset is UTC. total_message_count counts what lies between them.",
       tag: "threads",
       answers: {

@@ -200,7 +200,7 @@ describe.each(DIALECTS)("streams of threads on %s", (dialect) => {
     agent.say(question, "to nobody");
     const { signal } = agent.questions[question] ?? {};
     await new Promise<void>((resolve) => (signal?.aborted ? resolve() : signal?.addEventListener("abort", () => resolve())));
-    expect(await server.database.query("SELECT * FROM thread_events WHERE thread_id = $1", [id])).toEqual([]);
+    await expect.poll(() => server.database.query("SELECT * FROM thread_events WHERE thread_id = $1", [id])).toEqual([]);
   });
 
   test("when the token expires, the stream ends with an event that says so", async () => {

@@ -34,7 +34,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
           400: { description: "The Last-Event-ID is not the id of an event of this thread; or the request is malformed." },
           404: ABSENT_DOCS,
           429: {
-            description: "The partner's limit is used up, or as many streams of it are open on this node as it may have.",
+            description: "The partner's limit is used up, or as many streams of it, or of its user, are open on this node as may be.",
             headers: { "Retry-After": "Seconds until it is worth trying again." },
           },
         },
@@ -47,7 +47,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
         if (start === undefined) throw absent("thread");
         const lastEventId = parseLastEventId(raw.lastEventId, start.lastEventId) ?? start.taskFrom;
         const streamsMax = principal.partner.rateLimits?.streams ?? STREAMS_MAX_DEFAULT;
-        streams.requireRoom(owner.partnerId, streamsMax);
+        streams.requireRoom(owner, streamsMax);
         const { workspaceId, orgId, token } = principal;
         const { authorization, standing } = raw;
         // as every other request, but for the quota, which it was charged to when it came
