@@ -102,8 +102,8 @@ describe.each(DIALECTS)("whose files they are on %s", (dialect) => {
     await ask([id], asked);
     await agent.asked(number + 1);
     expect((await call(server, "DELETE", `${HOME}/${asked}`, token)).status).toBe(200);
-    expect(await rowsOf(asked)).toEqual([]);
     await expect(agent.questions[number]?.files[0]?.read()).rejects.toThrow("gone");
+    await expect.poll(() => rowsOf(asked)).toEqual([]);
     expectProblem(await ask([id], asked), 404);
     expectFault(await ask([id]), "file_ids.0", /./);
     agent.end(number);

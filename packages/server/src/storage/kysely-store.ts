@@ -12,6 +12,7 @@ import { partnerStore } from "./tables/partners.ts";
 import { rateLimitStore } from "./tables/rate-limits.ts";
 import { resourceServerStore } from "./tables/resource-servers.ts";
 import { signingKeyStore } from "./tables/signing-keys.ts";
+import { ThreadEraser } from "./tables/thread-deletion.ts";
 import { taskStore } from "./tables/thread-tasks.ts";
 import { threadStore } from "./tables/threads.ts";
 import { tokenStore } from "./tables/tokens.ts";
@@ -35,23 +36,24 @@ export function storeOver(database: Dialect, restoredAtSeconds?: number): Store 
   const ends = new EndedTokensNotice();
   const dialect = ends.watch(database);
   const exchanges = exchangeStore(dialect);
+  const eraser = new ThreadEraser(dialect);
   return {
     restoredAtSeconds,
     partners: partnerStore(dialect),
     partnerJwks: partnerJwksStore(dialect),
-    accounts: accountStore(dialect),
+    accounts: accountStore(dialect, eraser),
     signingKeys: signingKeyStore(dialect),
     exchanges,
     tokens: tokenStore(dialect, ends),
     resourceServers: resourceServerStore(dialect),
     rateLimits: rateLimitStore(dialect),
-    threads: threadStore(dialect),
-    tasks: taskStore(dialect),
+    threads: threadStore(dialect, eraser),
+    tasks: taskStore(dialect, eraser),
     async ping() {
       await dialect.read((db) => sql`SELECT 1`.execute(db));
     },
     async close() {
-      await exchanges.flush();
+      await Promise.all([exchanges.flush(), eraser.close()]);
       await dialect.close();
     },
   };

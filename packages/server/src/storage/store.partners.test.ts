@@ -105,6 +105,25 @@ describe.each(DIALECTS)("partners, secrets and accounts in the store on %s", (di
       expect(await store.partners.find(clientId)).toMatchObject({ version: 7, allowedOrigins: [] });
     });
 
+    test("follow from the settings at the next change, whatever it is, where a node of an earlier version has written those", async () => {
+      const { clientId } = await opened.createPartner({ allowedOrigins: ["https://a.example", "https://b.example"] });
+      const [row] = await opened.database.query("SELECT settings FROM partners WHERE client_id = $1", [clientId]);
+      const settings = JSON.parse(String(row?.["settings"])) as Record<string, unknown>;
+      for (const [allowedOrigins, version] of [
+        [undefined, 10],
+        [["https://c.example"], 20],
+      ] as const) {
+        await opened.database.query("UPDATE partners SET settings = $1, version = $2 WHERE client_id = $3", [
+          JSON.stringify({ ...settings, allowedOrigins }),
+          version,
+          clientId,
+        ]);
+        await store.partners.update(clientId, { name: "Renamed" }, () => NOW);
+        expect(await rowsOf(clientId)).toEqual(allowedOrigins ?? []);
+        expect(await store.partners.find(clientId)).toMatchObject({ allowedOrigins: allowedOrigins ?? [] });
+      }
+    });
+
     test("one is allowed on both nodes while an active partner lists it, exactly so", async () => {
       const origin = "https://shared.example";
       const [one, two] = [

@@ -2,7 +2,18 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { NOW, openTestStore, type TestStore } from "../testing/store.ts";
-import { answer, chunks, claimOf, createOwner, createThread, LEASE_MS, outputOf, requireTask, sendMessage } from "../testing/threads.ts";
+import {
+  answer,
+  chunks,
+  claimOf,
+  createOwner,
+  createThread,
+  erased,
+  LEASE_MS,
+  outputOf,
+  requireTask,
+  sendMessage,
+} from "../testing/threads.ts";
 import type { Store } from "./store.ts";
 import type { ClaimedTask, ThreadOwner } from "./thread-store.ts";
 
@@ -168,6 +179,7 @@ describe.each(DIALECTS)("what tasks bring about, in the store on %s", (dialect) 
       expect(gone).toBe(true);
       expect(held.map(({ taskId }) => taskId)).toContain(kept.taskId);
       if (ended === undefined) expect(held.length).toBeLessThanOrEqual(2);
+      await erased(opened.nodes[1]);
       for (const table of ["threads", "thread_messages", "thread_tasks", "thread_events", "thread_artifacts"]) {
         expect(await opened.database.query(`SELECT 1 FROM ${table} WHERE thread_id = $1`, [deleted.threadId])).toEqual([]);
       }

@@ -1,8 +1,11 @@
 import { randomUUID } from "node:crypto";
+import { StoreUnavailable } from "@cambist/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { NOW, openTestStore, type TestStore } from "../testing/store.ts";
 import { answer, chunks, claimOf, createOwner, createThread, LEASE_MS, outputOf, requireTask, sendMessage } from "../testing/threads.ts";
+import type { Dialect } from "./dialect.ts";
+import { storeOver } from "./kysely-store.ts";
 import type { Store } from "./store.ts";
 import type { ClaimedTask, EventBatch, ThreadOwner } from "./thread-store.ts";
 
@@ -74,6 +77,44 @@ describe.each(DIALECTS)("tasks in the store on %s", (dialect) => {
       const task = await requireTask(store, threadId, NOW);
       for (const nowMs of [NOW, NOW + LEASE_MS]) expect(await claimOf(other, threadId, nowMs)).toBeUndefined();
       expect(await claimOf(other, threadId, NOW + LEASE_MS + 1)).toMatchObject({ taskId: task.taskId, attempts: 2 });
+    });
+
+    test("whose answer was lost, by the same lease again, and by no other; and not as one more attempt", async () => {
+      const threads = [await openThread(), await openThread()];
+      const database = await opened.database.open();
+      let isLost = true;
+      const write: Dialect["write"] = async (work) => {
+        const written = await database.write(work);
+        if (isLost) throw new StoreUnavailable("the answer to the commit is lost");
+        return written;
+      };
+      const node = storeOver({ ...database, write });
+      const lease = leaseAt(NOW + 1);
+      for (let twice = 0; twice < 2; twice++) await expect(node.tasks.claim(lease, 1_000, NOW + 1)).rejects.toThrow(StoreUnavailable);
+      isLost = false;
+      expect(await node.tasks.claim(leaseAt(NOW + 2), 1_000, NOW + 2)).toEqual([]);
+      const late = { ...lease, untilMs: LATER + 1_000 };
+      const claimed = await node.tasks.claim(late, 1_000, NOW + 2);
+      expect(claimed.map(({ threadId }) => threadId)).toEqual(expect.arrayContaining(threads));
+      for (const task of claimed) expect(task).toMatchObject({ attempts: 1, leaseId: lease.leaseId, eventsAfter: 0 });
+      expect(await claimOf(other, threads[0] ?? "", LATER)).toBeUndefined();
+      for (const task of claimed) await node.tasks.finish(outputOf(task), answer(), NOW);
+      await node.close();
+    });
+
+    test("by a lease again whose claim took nothing: what waits now", async () => {
+      const database = await opened.database.open();
+      let isAway = true;
+      const write: Dialect["write"] = (work) => (isAway ? Promise.reject(new StoreUnavailable("away")) : database.write(work));
+      const node = storeOver({ ...database, write });
+      const threadId = await openThread();
+      const lease = leaseAt(NOW + 1);
+      await expect(node.tasks.claim(lease, 1_000, NOW + 1)).rejects.toThrow(StoreUnavailable);
+      isAway = false;
+      const claimed = await node.tasks.claim(lease, 1_000, NOW + 1);
+      expect(claimed.map((task) => task.threadId)).toContain(threadId);
+      for (const task of claimed) await node.tasks.finish(outputOf(task), answer(), NOW);
+      await node.close();
     });
 
     test("oldest first, those whose lease is over among those that wait", async () => {

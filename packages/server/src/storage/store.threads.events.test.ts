@@ -162,6 +162,43 @@ describe.each(DIALECTS)("the events of threads in the store on %s", (dialect) =>
     expect(rounds).toBe(2);
   });
 
+  test("of more than is read in one go, each thread gets what comes next to it before any gets more; nobody is left out each time", async () => {
+    const fill = async (threadId: string, batches: number, characters: number) => {
+      const events = JSON.stringify(chunks("x".repeat(characters)));
+      for (let id = 1; id <= batches; id++) {
+        await opened.database.query(
+          "INSERT INTO thread_events (partner_id, thread_id, first_id, last_id, events) VALUES ($1, $2, $3, $3, $4)",
+          [owner.partnerId, threadId, id, events],
+        );
+      }
+    };
+    const tasks = [];
+    for (let n = 0; n < 10; n++) tasks.push(await openTask());
+    const [behind, few] = [tasks.slice(0, 2), tasks.slice(2)];
+    for (const { threadId } of behind) await fill(threadId, 12, 1_000_000);
+    for (const { threadId } of few) await fill(threadId, 1, 10);
+    const look = (some: readonly ClaimedTask[]) => store.threads.readNewEvents(some.map(({ threadId }) => positionOf(threadId, 0)));
+    const first = await look(tasks);
+    expect(
+      first
+        .slice(0, 10)
+        .map(({ threadId }) => threadId)
+        .toSorted(),
+    ).toEqual(tasks.map(({ threadId }) => threadId).toSorted());
+    expect(JSON.stringify(first).length).toBeLessThan(5_100_000);
+    for (const { threadId } of few) {
+      await opened.database.query("DELETE FROM thread_events WHERE thread_id = $1", [threadId]);
+      await fill(threadId, 1, 1_000_000);
+    }
+    const seen = new Set<string>();
+    for (let looks = 0; looks < 40 && seen.size < few.length; looks++) {
+      const found = await look(few);
+      expect(found).toHaveLength(4);
+      for (const { threadId } of found) seen.add(threadId);
+    }
+    expect(seen.size).toBe(few.length);
+  });
+
   test("a stream begins behind the last event; while a task is at work, with what that has said", async () => {
     const threadId = await createThread(store, owner);
     const start = () => store.threads.findStreamStart(owner, threadId);

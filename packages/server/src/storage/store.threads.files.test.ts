@@ -1,8 +1,11 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { StoreUnavailable } from "@cambist/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { CALLERS, NOW, openTestStore, type TestStore } from "../testing/store.ts";
-import { createOwner, createThread, requireTask, WAITING_MAX } from "../testing/threads.ts";
+import { createOwner, createThread, erased, requireTask, WAITING_MAX } from "../testing/threads.ts";
+import type { Dialect } from "./dialect.ts";
+import { storeOver } from "./kysely-store.ts";
 import type { Store } from "./store.ts";
 import type { NewFile, ThreadOwner } from "./thread-store.ts";
 
@@ -57,6 +60,19 @@ describe.each(DIALECTS)("files of threads in the store on %s", (dialect) => {
       const read = await store.tasks.readFile({ partnerId: owner.partnerId, threadId }, fileId);
       expect(Buffer.from(read ?? []).equals(content)).toBe(true);
     }
+  });
+
+  test("while the store is away, uploads that wait for each other fail together, and the next ones are stored", async () => {
+    const threadId = await createThread(store, owner);
+    const database = await opened.database.open();
+    let writes = 0;
+    const write: Dialect["write"] = (work) => (++writes === 1 ? Promise.reject(new StoreUnavailable("away")) : database.write(work));
+    const node = storeOver({ ...database, write });
+    const uploads = Array.from({ length: 16 }, () => add(threadId, fileOf(randomBytes(1)), LIMITS, owner, node));
+    for (const outcome of await Promise.allSettled(uploads)) expect(outcome).toMatchObject({ reason: expect.any(StoreUnavailable) });
+    expect(writes).toBe(1);
+    expect(await add(threadId, fileOf(randomBytes(1)), LIMITS, owner, node)).toBe("added");
+    await node.close();
   });
 
   test("a file is there for the user of its thread alone, and under its own thread", async () => {
@@ -130,10 +146,12 @@ describe.each(DIALECTS)("files of threads in the store on %s", (dialect) => {
     for (let n = 0; n < 5; n++) await addTo(deleted, randomBytes(5), user);
     const fileId = await addTo(kept, randomBytes(5), user);
     expect(await store.threads.delete(user, deleted)).toBe(true);
+    await erased(store);
     expect([await rowsOf(deleted), await rowsOf(kept)]).toEqual([0, 1]);
     expect(await add(deleted, fileOf(randomBytes(1)), LIMITS, user)).toBe("absent");
     const target = { partnerId: user.partnerId, key: { id: user.userId }, revisions: undefined };
     await store.accounts.write((writer) => writer.erase("user", target, () => NOW));
+    await erased(store);
     expect(await rowsOf(kept)).toBe(0);
     expect(await store.threads.findFiles(user, kept, [fileId])).toBeUndefined();
     expect(await add(kept, fileOf(randomBytes(1)), LIMITS, user)).toBe("absent");

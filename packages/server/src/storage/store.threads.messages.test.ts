@@ -189,6 +189,59 @@ describe.each(DIALECTS)("messages in the store on %s", (dialect) => {
     expect(await claimOf(store, threadId)).toBeUndefined();
   });
 
+  /** Of an agent, one after the other, behind the store's back: as many as would wait too long otherwise. */
+  async function fillThread(threadId: string, texts: readonly string[]): Promise<void> {
+    for (const [position, text] of texts.entries()) {
+      await opened.database.query(
+        `INSERT INTO thread_messages (partner_id, thread_id, position, message_id, task_id, is_user_message, message, citations, sent_at)
+          VALUES ($1, $2, $3, $4, 't', 0, $5, '[]', $6)`,
+        [owner.partnerId, threadId, position, `m${position}`, JSON.stringify(text), NOW + position],
+      );
+    }
+    await opened.database.query("UPDATE threads SET message_count = $1 WHERE thread_id = $2", [texts.length, threadId]);
+  }
+
+  test("a page of long messages has fewer, one at least: the newest of those asked for; by the number that came, all are read", async () => {
+    const threadId = await createThread(store, owner);
+    const long = "\u0001".repeat(100_000); // 600,002 bytes as it is stored
+    await fillThread(threadId, [...Array<string>(5).fill(long), "short", long.repeat(4), "last", ...Array<string>(5).fill(long)]);
+    const pages: number[] = [];
+    const ids: string[] = [];
+    while (ids.length < 13) {
+      const page = await store.threads.listMessages(owner, threadId, { ...WHOLE, startIndex: ids.length, limit: 200 });
+      expect(page?.totalCount).toBe(13);
+      pages.push(page?.messages.length ?? 0);
+      ids.unshift(...(page?.messages.map(({ messageId }) => messageId) ?? []));
+      if (page?.messages.length === 0) break;
+    }
+    expect(ids).toEqual(Array.from({ length: 13 }, (_, n) => `m${n}`));
+    expect(pages).toEqual([4, 3, 5, 1]);
+    const some = await store.threads.listMessages(owner, threadId, { startMs: NOW, endMs: NOW + 4, startIndex: 1, limit: 2 });
+    expect(some?.messages.map(({ messageId }) => messageId)).toEqual(["m2", "m3"]);
+  });
+
+  test("an agent is given whole what is asked, and of long messages before it the latest, 200,000 characters at least", async () => {
+    const threadId = await createThread(store, owner);
+    for (const [character, count] of [
+      ["x", 24],
+      ["\u0001", 5],
+    ] as const) {
+      const long = character.repeat(50_000);
+      await opened.database.query("DELETE FROM thread_messages WHERE thread_id = $1", [threadId]);
+      await fillThread(threadId, [...Array<string>(30).fill(long), "latest"]);
+      await sendMessage(store, owner, threadId, long + long, NOW + 100);
+      const task = await requireTask(store, threadId);
+      const question = await store.tasks.findQuestion(task, 100);
+      expect(question?.message).toBe(long + long);
+      const history = question?.history.map(({ message }) => message) ?? [];
+      expect(history.length).toBeGreaterThanOrEqual(count);
+      expect(history.length).toBeLessThanOrEqual(count + 1);
+      expect(history.at(-1)).toBe("latest");
+      expect(history.join("").length).toBeGreaterThanOrEqual(200_000);
+      await store.tasks.finish(outputOf(task), answer(), NOW + 200);
+    }
+  });
+
   const answerWith = async (threadId: string, message: string) =>
     store.tasks.finish(outputOf(await requireTask(store, threadId)), answer(message), NOW);
 });

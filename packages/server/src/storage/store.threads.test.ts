@@ -2,7 +2,18 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIALECTS } from "../testing/database.ts";
 import { NOW, openTestStore, type TestStore } from "../testing/store.ts";
-import { answer, chunks, claimOf, createOwner, createThread, outputOf, requireTask, sendMessage, WAITING_MAX } from "../testing/threads.ts";
+import {
+  answer,
+  chunks,
+  claimOf,
+  createOwner,
+  createThread,
+  erased,
+  outputOf,
+  requireTask,
+  sendMessage,
+  WAITING_MAX,
+} from "../testing/threads.ts";
 import type { Store } from "./store.ts";
 import type { ThreadOwner } from "./thread-store.ts";
 
@@ -82,6 +93,7 @@ describe.each(DIALECTS)("threads in the store on %s", (dialect) => {
     expect(await store.threads.findStreamStart(other, threadId)).toEqual({ lastEventId: 0, taskFrom: 0 });
     expect(await store.threads.cancel(other, threadId)).toEqual({ taskId: undefined });
     await store.threads.delete(other, threadId);
+    await erased(store);
     expect(await rowsOf(threadId)).toEqual(EVERYTHING);
   });
 
@@ -129,8 +141,9 @@ describe.each(DIALECTS)("threads in the store on %s", (dialect) => {
         FROM n, threads WHERE thread_id = '${threadId}'`);
     }
     expect(await store.threads.delete(owner, threadId)).toBe(true);
-    expect(await rowsOf(threadId)).toEqual(NOTHING);
     expect(await everythingSaid(owner, threadId)).toEqual(ABSENT.with(7, [expect.objectContaining({ threadId: kept })]));
+    await erased(store);
+    expect(await rowsOf(threadId)).toEqual(NOTHING);
     expect(await rowsOf(kept)).toEqual(EVERYTHING);
   });
 
@@ -139,6 +152,7 @@ describe.each(DIALECTS)("threads in the store on %s", (dialect) => {
     const threadId = await fillThread(owner);
     const outcomes = await opened.race((node) => node.threads.delete(owner, threadId));
     expect(outcomes.filter(Boolean)).toHaveLength(1);
+    await erased(store);
     expect(await rowsOf(threadId)).toEqual(NOTHING);
   });
 
@@ -174,6 +188,7 @@ describe.each(DIALECTS)("threads in the store on %s", (dialect) => {
     const threadId = await fillThread(owner);
     const target = { partnerId: owner.partnerId, key: { id: owner.userId }, revisions: undefined };
     await store.accounts.write((writer) => writer.erase("user", target, () => NOW));
+    await erased(store);
     expect(await rowsOf(threadId)).toEqual(NOTHING);
     expect(await rowsOf(kept)).toEqual(EVERYTHING);
     expect(await store.threads.create(owner, { threadId: randomUUID(), name: "Late" }, NOW)).toBe("absent");
@@ -184,6 +199,7 @@ describe.each(DIALECTS)("threads in the store on %s", (dialect) => {
     const owner = await createOwner(opened);
     const threadId = await fillThread(owner);
     await store.accounts.eraseBelow("workspace", owner.partnerId, owner.workspaceId);
+    await erased(store);
     expect(await rowsOf(threadId)).toEqual(NOTHING);
   });
 

@@ -32,7 +32,10 @@ export interface Message {
   readonly citations: readonly unknown[];
 }
 
-/** Which messages: of those between the two times, both included, `limit` at most, leaving out the `startIndex` newest ones. */
+/**
+ * Which messages: of those between the two times, both included, `limit` at most, leaving out the `startIndex` newest ones. Of long ones fewer: the
+ * newest of these, about 2 MB, one at least.
+ */
 export interface MessageRange {
   readonly startMs: number | undefined;
   readonly endMs: number | undefined;
@@ -110,7 +113,10 @@ export interface ThreadStore {
   list(owner: ThreadOwner, page: { readonly after: ThreadPosition | undefined; readonly limit: number }): Promise<ThreadPage>;
   /** False: absent. */
   rename(owner: ThreadOwner, threadId: string, name: string, nowMs: number): Promise<boolean>;
-  /** With all that is in it: absent at once, and erased when this resolves. False: absent. Interrupted, `TaskStore.purgeEvents` goes on with it. */
+  /**
+   * With all that is in it: absent when this resolves, and its tasks have lost their leases; it is erased from then on, which nobody waits for.
+   * Interrupted, `TaskStore.purgeEvents` goes on with it. False: absent.
+   */
   delete(owner: ThreadOwner, threadId: string): Promise<boolean>;
   /** Undefined: the thread is absent. */
   listMessages(owner: ThreadOwner, threadId: string, range: MessageRange): Promise<MessagePage | undefined>;
@@ -143,7 +149,10 @@ export interface ThreadStore {
   findStreamStart(owner: ThreadOwner, threadId: string): Promise<{ readonly lastEventId: number; readonly taskFrom: number } | undefined>;
   /** Behind an id, in order, about `charactersMax` of them; one batch at least where there is any. */
   readEvents(after: EventPosition, charactersMax: number): Promise<readonly EventBatch[]>;
-  /** Of several threads at once, what is behind each position; in order within a thread. */
+  /**
+   * Of several threads at once, what is behind each position, in order within a thread: the first batches of each. Where there is more than is read in
+   * one go, nobody has to wait for all of another thread.
+   */
   readNewEvents(positions: readonly EventPosition[]): Promise<readonly EventBatch[]>;
   /** Which of them are no longer there. */
   listDeleted(threads: readonly ThreadKey[]): Promise<readonly ThreadKey[]>;
@@ -191,13 +200,14 @@ export interface LeaseState {
 export interface StoredQuestion {
   readonly message: string;
   readonly files: readonly FileOfThread[];
-  readonly history: readonly Message[];
+  readonly history: readonly Pick<Message, "message" | "isUserMessage">[];
 }
 
 export interface TaskStore {
   /**
    * Takes tasks that nobody works on, or whose lease is over, oldest first, at most `limit`; of a thread only the first one. Of several nodes that ask
-   * at once, one gets a task. None of the partners in `exceptOf`.
+   * at once, one gets a task. None of the partners in `exceptOf`. Where it throws, the next one with the same `leaseId` gives what this one may have
+   * taken: the same tasks, or where there are none, others.
    */
   claim(
     lease: { readonly leaseId: string; readonly untilMs: number },
@@ -205,7 +215,10 @@ export interface TaskStore {
     nowMs: number,
     exceptOf?: readonly string[],
   ): Promise<readonly ClaimedTask[]>;
-  /** The message of a task with its files, and the messages before it, `countMax` at most, oldest first. Undefined: it is gone. */
+  /**
+   * The message of a task with its files, and the messages before it, oldest first: the latest ones, `countMax` at most, and of long ones fewer, but
+   * never less than 200,000 characters of what there is. Undefined: it is gone.
+   */
   findQuestion(task: ClaimedTask, countMax: number): Promise<StoredQuestion | undefined>;
   /** Its content. Undefined: it is gone, with its thread. */
   readFile(thread: ThreadKey, fileId: string): Promise<Uint8Array | undefined>;
@@ -221,8 +234,8 @@ export interface TaskStore {
   /** Gives a task back, as if it had not been begun: whoever takes it begins behind what it has streamed. Does nothing where the lease is lost. */
   release(task: LeasedTask): Promise<void>;
   /**
-   * Forgets streamed events whose time is over, but for those of a task that is not done. Gives the number. Erases also what interrupted deletions of
-   * threads have left.
+   * Forgets streamed events whose time is over, but for those of a task that is not done. Gives the number. Erases also what deleted threads have left,
+   * and resolves when that is done.
    */
   purgeEvents(nowMs: number): Promise<number>;
 }

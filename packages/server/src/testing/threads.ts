@@ -26,6 +26,11 @@ export async function createThread(store: Store, owner: ThreadOwner, nowMs = NOW
   return threadId;
 }
 
+/** Resolves when the rows of all threads that are deleted by now are gone: nobody waits for that but a test. */
+export async function erased(store: Store): Promise<void> {
+  await store.tasks.purgeEvents(0);
+}
+
 export interface SentMessage {
   readonly messageId: string;
   readonly taskId: string;

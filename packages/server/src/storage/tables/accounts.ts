@@ -1,4 +1,3 @@
-import { StoreUnavailable } from "@cambist/protocol";
 import { type Kysely, sql, type Transaction } from "kysely";
 import {
   AccountRefusal,
@@ -16,17 +15,24 @@ import { accountWriter, type CutOff } from "./account-writer.ts";
 import { type EntityRow, TABLES, toStored, whereKey } from "./entities.ts";
 import { listEntities } from "./entity-list.ts";
 import { answerOnce, beginOnce, forgetAnswers } from "./idempotent-requests.ts";
-import { eraseDeleted, takeThreadsFrom } from "./thread-deletion.ts";
+import { takeThreadsFrom, type ThreadEraser } from "./thread-deletion.ts";
 import { endTokens } from "./tokens.ts";
 
-export function accountStore(dialect: Dialect): AccountStore {
+export function accountStore(dialect: Dialect, eraser: ThreadEraser): AccountStore {
+  /** The users are gone by now, and nobody finds their threads. */
+  async function write<T>(work: (db: Transaction<Schema>, writer: AccountWriter) => Promise<T>): Promise<T> {
+    const { result, isUserErased } = await writeWithCutOffs(dialect, work);
+    if (isUserErased) eraser.start();
+    return result;
+  }
+
   return {
     find: (kind, partnerId, key) => dialect.read((db) => findEntity(db, kind, partnerId, key)),
     findLiveUser: (partnerId, userId) => findLiveUser(dialect, partnerId, userId),
     list: (partnerId, filter, page) => dialect.read((db) => listEntities(db, partnerId, filter, page)),
-    write: (work) => write(dialect, (_db, writer) => work(writer)),
-    writeOnce: (request, work, refused) => write(dialect, (db, writer) => answerOnce(db, request, () => work(writer), refused)),
-    beginOnce: (request, first, refused) => write(dialect, (db, writer) => beginOnce(db, request, () => first(writer), refused)),
+    write: (work) => write((_db, writer) => work(writer)),
+    writeOnce: (request, work, refused) => write((db, writer) => answerOnce(db, request, () => work(writer), refused)),
+    beginOnce: (request, first, refused) => write((db, writer) => beginOnce(db, request, () => first(writer), refused)),
     async eraseBelow(kind, partnerId, id) {
       const below = ({ organization: ["user", "workspace"], workspace: ["user"], user: [] } as const)[kind];
       try {
@@ -34,7 +40,7 @@ export function accountStore(dialect: Dialect): AccountStore {
       } catch (thrown) {
         throw dialect.isForeignKeyViolation(thrown) ? new AccountRefusal(kind, "has_children") : thrown;
       }
-      if (kind !== "user") await eraseThreadsOfErased(dialect);
+      if (kind !== "user") eraser.start();
     },
     purgeRepeated: (nowMs) => purgeExpired(dialect, "idempotent_requests", ["partner_id", "request_key"], nowMs),
   };
@@ -44,7 +50,10 @@ export function accountStore(dialect: Dialect): AccountStore {
  * What is issued between the reading of the clock and the commit belongs to the time before the change: where it fell into a later second than the
  * cut-off's, that is raised.
  */
-async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer: AccountWriter) => Promise<T>): Promise<T> {
+async function writeWithCutOffs<T>(
+  dialect: Dialect,
+  work: (db: Transaction<Schema>, writer: AccountWriter) => Promise<T>,
+): Promise<{ readonly result: T; readonly isUserErased: boolean }> {
   let cutOffs: CutOff[] = [];
   const result = await dialect.write((db) => {
     cutOffs = [];
@@ -55,17 +64,7 @@ async function write<T>(dialect: Dialect, work: (db: Transaction<Schema>, writer
     if (committedSeconds <= seconds) continue;
     await dialect.write((db) => endTokens(db, { kind, partnerId, id }, committedSeconds * 1000));
   }
-  if (cutOffs.some(({ kind, isErased }) => isErased && kind === "user")) await eraseThreadsOfErased(dialect);
-  return result;
-}
-
-/** The users are gone by now, and nobody finds their threads: where the store is away meanwhile, the purge goes on with it. */
-async function eraseThreadsOfErased(dialect: Dialect): Promise<void> {
-  try {
-    await eraseDeleted(dialect);
-  } catch (thrown) {
-    if (!(thrown instanceof StoreUnavailable)) throw thrown;
-  }
+  return { result, isUserErased: cutOffs.some(({ kind, isErased }) => isErased && kind === "user") };
 }
 
 async function findEntity<K extends EntityKind>(

@@ -117,7 +117,7 @@ async function updatePartner(
     .returning("client_id")
     .execute();
   if (updated.length === 0) return "collided";
-  if (change.allowedOrigins !== undefined) await writeOrigins(db, clientId, change.allowedOrigins);
+  await writeOrigins(db, clientId, after.allowedOrigins); // also where they stay: a node of an earlier version writes settings without them
   // enabling does too: what was issued in the moment of disabling does not come back
   const isEnded = after.status !== before.status;
   const ended = { kind: "partner", id: clientId, partnerId: clientId } as const;

@@ -1,4 +1,4 @@
-import { sql, type Transaction } from "kysely";
+import { type RawBuilder, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import type { ThreadKey, ThreadOwner } from "../thread-store.ts";
@@ -12,39 +12,101 @@ const CONTENTS = [
   { table: "thread_files", id: "file_id", countMax: 1 },
 ] as const;
 
-/** Takes it from its user, so that it is absent to everybody from one moment to the next; then erases it. False: absent. */
+/** Few enough to be held in memory; whoever has erased them looks again. */
+const DELETED_AT_ONCE = 1_000;
+
+/** Takes it from its user, so that it is absent to everybody from one moment to the next; {@link ThreadEraser} does the rest. False: absent. */
 export async function deleteThread(dialect: Dialect, { partnerId, userId }: ThreadOwner, threadId: string): Promise<boolean> {
-  const key = { partnerId, threadId };
-  const taken = await dialect.write((db) =>
-    db.updateTable("threads").set({ user_id: null }).where(whereThread(key)).where("user_id", "=", userId).executeTakeFirst(),
-  );
-  if (taken.numUpdatedRows === 0n) return false;
-  await erase(dialect, key);
-  return true;
+  return (await dialect.write((db) => takeThreads(db, partnerId, sql`thread_id = ${threadId} AND user_id = ${userId}`))) > 0n;
 }
 
-/** Of users that are about to be erased: left to the cascade, all that they ever wrote would go in one statement. {@link eraseDeleted} does the rest. */
+/** Of users that are about to be erased: left to the cascade, all that they ever wrote would go in one statement. {@link ThreadEraser} does the rest. */
 export async function takeThreadsFrom(db: Transaction<Schema>, partnerId: string, userIds: readonly string[]): Promise<void> {
-  await db.updateTable("threads").set({ user_id: null }).where("partner_id", "=", partnerId).where("user_id", "in", userIds).execute();
+  await takeThreads(db, partnerId, sql`user_id IN (${sql.join(userIds)})`);
 }
 
 /**
- * In short transactions: with 100,000 messages, a single one would hold everybody up for most of a second. Tasks go first, and nothing is added from
- * then on.
+ * With their tasks, so that whoever works on one, on whichever node, has lost its lease at once. Those first, and then the thread's row, as in the end
+ * of a task: in PostgreSQL, two that hold what the other one wants would wait for each other. Gives the number of threads.
  */
-async function erase(dialect: Dialect, key: ThreadKey): Promise<void> {
-  await dialect.write((db) => db.deleteFrom("thread_tasks").where(whereThread(key)).execute());
-  for (const contents of CONTENTS) {
-    let last: number | string | undefined;
-    do last = await dialect.write((db) => eraseSome(db, key, contents, last));
-    while (last !== undefined);
-  }
-  await dialect.write((db) => db.deleteFrom("threads").where(whereThread(key)).execute());
+async function takeThreads(db: Transaction<Schema>, partnerId: string, whose: RawBuilder<unknown>): Promise<bigint> {
+  const own = sql`partner_id = ${partnerId} AND ${whose}`;
+  await sql`DELETE FROM thread_tasks WHERE partner_id = ${partnerId} AND thread_id IN (SELECT thread_id FROM threads WHERE ${own})`.execute(
+    db,
+  );
+  const taken = await sql`UPDATE threads SET user_id = NULL WHERE ${own}`.execute(db);
+  return taken.numAffectedRows ?? 0n;
 }
 
 /**
- * The first ones behind `after`; gives the id of the last. As a range, and not from the start each time: PostgreSQL would read past all that was erased
- * before. Undefined: there were none.
+ * Erases what deleted threads have left, one after the other, however many ask for it: an erasure of all that a partner has may take minutes, and
+ * nobody waits for it. Several nodes may be at the same ones, which does no harm.
+ */
+export class ThreadEraser {
+  private readonly dialect: Dialect;
+  private underWay: Promise<void> | undefined;
+  private isAsked = false;
+  private isClosed = false;
+
+  constructor(dialect: Dialect) {
+    this.dialect = dialect;
+  }
+
+  /** Begins, and does not wait. Where the store is away meanwhile, the purge goes on with it, and hears of whatever else goes wrong. */
+  start(): void {
+    this.run().catch(() => undefined);
+  }
+
+  /** Resolves when all is erased that was deleted by now, or when it is closed. @throws StoreUnavailable */
+  run(): Promise<void> {
+    this.isAsked = true;
+    return (this.underWay ??= this.eraseAll());
+  }
+
+  /** Stops between two steps; the purge of the next start goes on. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    await this.underWay?.catch(() => undefined);
+  }
+
+  private async eraseAll(): Promise<void> {
+    await Promise.resolve(); // so that `underWay` is set by the time that this ends
+    try {
+      while (this.isAsked && !this.isClosed) {
+        this.isAsked = false;
+        const deleted = await this.dialect.read((db) =>
+          db.selectFrom("threads").select(["partner_id", "thread_id"]).where("user_id", "is", null).limit(DELETED_AT_ONCE).execute(),
+        );
+        for (const row of deleted) await this.erase({ partnerId: row.partner_id, threadId: row.thread_id });
+        this.isAsked ||= deleted.length === DELETED_AT_ONCE;
+      }
+    } finally {
+      this.underWay = undefined;
+    }
+  }
+
+  /**
+   * In short transactions: with 100,000 messages, a single one would hold everybody up for most of a second. Tasks go first (one may have been sent at
+   * the moment of the deletion), and nothing is added from then on.
+   */
+  private async erase(key: ThreadKey): Promise<void> {
+    await this.step((db) => db.deleteFrom("thread_tasks").where(whereThread(key)).execute());
+    for (const contents of CONTENTS) {
+      let last: number | string | undefined;
+      do last = await this.step((db) => eraseSome(db, key, contents, last));
+      while (last !== undefined);
+    }
+    await this.step((db) => db.deleteFrom("threads").where(whereThread(key)).execute());
+  }
+
+  private async step<T>(work: (db: Transaction<Schema>) => Promise<T>): Promise<T | undefined> {
+    return this.isClosed ? undefined : this.dialect.write(work);
+  }
+}
+
+/**
+ * The first ones behind `after`; gives the id of the last, undefined where there are no more. As a range, and not from the start each time: PostgreSQL
+ * would read past all that was erased before.
  */
 async function eraseSome(
   db: Transaction<Schema>,
@@ -58,13 +120,5 @@ async function eraseSome(
     ORDER BY ${column} LIMIT ${sql.lit(countMax)}`.execute(db);
   const [first, last] = [found.rows[0]?.id, found.rows.at(-1)?.id];
   if (last !== undefined) await sql`DELETE FROM ${rows} AND ${column} >= ${first} AND ${column} <= ${last}`.execute(db);
-  return last;
-}
-
-/** Goes on with deletions that were interrupted; also with one that is under way, which does no harm. */
-export async function eraseDeleted(dialect: Dialect): Promise<void> {
-  const deleted = await dialect.read((db) =>
-    db.selectFrom("threads").select(["partner_id", "thread_id"]).where("user_id", "is", null).execute(),
-  );
-  for (const row of deleted) await erase(dialect, { partnerId: row.partner_id, threadId: row.thread_id });
+  return found.rows.length < countMax ? undefined : last;
 }

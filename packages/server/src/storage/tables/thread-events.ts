@@ -9,26 +9,14 @@ import { type EventRow, toEventBatch, whereThread } from "./thread-rows.ts";
 const BATCHES_MAX = 64;
 /** Of all threads, in one go: what is left is read the next time. */
 const NEW_BATCHES_MAX = 1_000;
+const NEW_BYTES_MAX = 4_000_000;
+/** Of each thread, where many are asked about: more than this is not even counted. */
+const NEW_BATCHES_EACH = 10;
 
 export function eventReader(dialect: Dialect): Pick<ThreadStore, "readEvents" | "readNewEvents" | "listDeleted"> {
   return {
     readEvents: (after, charactersMax) => dialect.read((db) => readEvents(db, after, charactersMax)),
-    async readNewEvents(positions) {
-      const json = JSON.stringify(
-        positions.map((at) => ({ partner_id: at.partnerId, thread_id: at.threadId, last_event_id: at.lastEventId })),
-      );
-      const asked = dialect.unpack(json, { partner_id: "text", thread_id: "text", last_event_id: "bigint" });
-      // a cross join keeps SQLite from reading all events: it begins with what is asked for, and looks each up by the key
-      const found = await dialect.read((db) =>
-        sql<EventRow & { readonly last_event_id: number }>`SELECT e.partner_id, e.thread_id, e.first_id, e.events, p.last_event_id
-          FROM ${asked} p CROSS JOIN thread_events e
-          WHERE e.partner_id = p.partner_id AND e.thread_id = p.thread_id AND e.last_id > p.last_event_id
-            AND e.first_id >= coalesce((SELECT max(b.first_id) FROM thread_events b
-              WHERE b.partner_id = p.partner_id AND b.thread_id = p.thread_id AND b.first_id <= p.last_event_id), 0)
-          ORDER BY e.first_id LIMIT ${sql.lit(NEW_BATCHES_MAX)}`.execute(db),
-      );
-      return found.rows.map((row) => behind(toEventBatch(row), row.last_event_id));
-    },
+    readNewEvents: (positions) => readNewEvents(dialect, positions),
     async listDeleted(threads) {
       const json = JSON.stringify(threads.map((at) => ({ partner_id: at.partnerId, thread_id: at.threadId })));
       const asked = dialect.unpack(json, { partner_id: "text", thread_id: "text" });
@@ -59,6 +47,43 @@ async function readEvents(db: Kysely<Schema>, after: EventPosition, charactersMa
     CROSS JOIN thread_events e
     WHERE ${key} AND e.first_id = page.first_id AND page.before < ${charactersMax} ORDER BY e.first_id`.execute(db);
   return found.rows.map((row) => behind(toEventBatch(row), lastEventId));
+}
+
+/**
+ * The first batch behind each position, then the second of each, and so on: where not all are read, those that have fallen behind most get as much as
+ * any other. Of those at one place, whoever comes first is drawn by lot, lest the same ones be left out each time. What there is to be read is
+ * counted as in a page; the texts themselves are read last.
+ */
+async function readNewEvents(dialect: Dialect, positions: readonly EventPosition[]): Promise<readonly EventBatch[]> {
+  if (positions.length === 0) return [];
+  const from = Math.floor(Math.random() * positions.length);
+  const json = JSON.stringify(
+    [...positions.slice(from), ...positions.slice(0, from)].map((at, turn) => ({
+      partner_id: at.partnerId,
+      thread_id: at.threadId,
+      last_event_id: at.lastEventId,
+      turn,
+    })),
+  );
+  const asked = dialect.unpack(json, { partner_id: "text", thread_id: "text", last_event_id: "bigint", turn: "bigint" });
+  const eachMax = Math.max(NEW_BATCHES_EACH, Math.floor(NEW_BATCHES_MAX / positions.length));
+  const ofAsked = sql`b.partner_id = p.partner_id AND b.thread_id = p.thread_id`;
+  // cross joins keep SQLite from reading all events: it begins with what is asked for, and looks each up by the key
+  const found = await dialect.read((db) =>
+    sql<EventRow & { readonly last_event_id: number }>`SELECT e.partner_id, e.thread_id, e.first_id, e.events, page.last_event_id FROM
+      (SELECT behind.*, sum(bytes) OVER (ORDER BY place, turn) - bytes AS before FROM
+        (SELECT e.partner_id, e.thread_id, e.first_id, octet_length(e.events) AS bytes, p.last_event_id, p.turn,
+            row_number() OVER (PARTITION BY p.turn ORDER BY e.first_id) AS place
+          FROM ${asked} p CROSS JOIN thread_events e
+          WHERE e.partner_id = p.partner_id AND e.thread_id = p.thread_id AND e.last_id > p.last_event_id
+            AND e.first_id >= coalesce((SELECT max(b.first_id) FROM thread_events b WHERE ${ofAsked} AND b.first_id <= p.last_event_id), 0)
+            AND e.first_id <= coalesce((SELECT b.first_id FROM thread_events b WHERE ${ofAsked} AND b.first_id > p.last_event_id
+              ORDER BY b.first_id LIMIT 1 OFFSET ${eachMax - 1}), ${sql.lit(Number.MAX_SAFE_INTEGER)})) AS behind) AS page
+      CROSS JOIN thread_events e
+      WHERE e.partner_id = page.partner_id AND e.thread_id = page.thread_id AND e.first_id = page.first_id
+        AND page.before < ${sql.lit(NEW_BYTES_MAX)} ORDER BY page.before LIMIT ${sql.lit(NEW_BATCHES_MAX)}`.execute(db),
+  );
+  return found.rows.map((row) => behind(toEventBatch(row), row.last_event_id));
 }
 
 /** A batch may have grown since it was read: see task-output.ts. */

@@ -1,18 +1,18 @@
 import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
+import { GroupCommit } from "../group-commit.ts";
 import type { Schema } from "../schema.ts";
 import type { FileLimits, FileOfThread, NewFile, ThreadKey, ThreadOwner, ThreadStore } from "../thread-store.ts";
-import { whereThread } from "./thread-rows.ts";
+import { whereLiveThread, whereThread } from "./thread-rows.ts";
 
 export function fileStore(dialect: Dialect): Pick<ThreadStore, "addFile" | "findFiles"> {
-  let last: Promise<unknown> = Promise.resolve();
+  /** One at a time: a commit that many of them share would hold everybody else up, as would many connections that each write one. */
+  const queue = new GroupCommit<Upload, Added>(
+    (uploads) => Promise.all(uploads.map(({ own, file, at }) => dialect.write((db) => addFile(db, own, file, at)))),
+    1,
+  );
   return {
-    /** One at a time: a commit that many of them share would hold everybody else up, as would many connections that each write one. */
-    addFile(owner, threadId, file, at) {
-      const added = last.then(() => dialect.write((db) => addFile(db, { ...owner, threadId }, file, at)));
-      last = added.catch(() => undefined);
-      return added;
-    },
+    addFile: (owner, threadId, file, at) => queue.submit({ own: { ...owner, threadId }, file, at }),
     findFiles: (owner, threadId, fileIds) =>
       dialect.read(async (db) => {
         const isOwn = (await selectOwn(db, { ...owner, threadId })) !== undefined;
@@ -22,6 +22,13 @@ export function fileStore(dialect: Dialect): Pick<ThreadStore, "addFile" | "find
 }
 
 type Own = ThreadOwner & ThreadKey;
+type Added = "added" | "absent" | "full";
+
+interface Upload {
+  readonly own: Own;
+  readonly file: NewFile;
+  readonly at: FileLimits & { readonly nowMs: number };
+}
 
 function selectOwn(db: Kysely<Schema>, { partnerId, threadId, userId }: Own) {
   return db
@@ -37,8 +44,8 @@ async function addFile(
   db: Transaction<Schema>,
   own: Own,
   { fileId, name, mediaType, content }: NewFile,
-  { nowMs, countMax, bytesMax }: FileLimits & { readonly nowMs: number },
-): Promise<"added" | "absent" | "full"> {
+  { nowMs, countMax, bytesMax }: Upload["at"],
+): Promise<Added> {
   const size = content.byteLength;
   const counted = await sql`UPDATE threads SET file_count = file_count + 1, file_bytes = file_bytes + ${size}
     WHERE ${whereThread(own)} AND user_id = ${own.userId} AND file_count < ${countMax} AND file_bytes + ${size} <= ${bytesMax}`.execute(db);
@@ -68,7 +75,7 @@ export async function readFile(db: Kysely<Schema>, key: ThreadKey, fileId: strin
   const row = await db
     .selectFrom("thread_files")
     .select("content")
-    .where(whereThread(key))
+    .where(whereLiveThread(key))
     .where("file_id", "=", fileId)
     .executeTakeFirst();
   return row?.content;

@@ -7,6 +7,12 @@ export function whereThread({ partnerId, threadId }: ThreadKey): RawBuilder<bool
   return sql<boolean>`partner_id = ${partnerId} AND thread_id = ${threadId}`;
 }
 
+/** And nobody has deleted it: what is in it may not be erased yet. */
+export function whereLiveThread(key: ThreadKey): RawBuilder<boolean> {
+  return sql<boolean>`${whereThread(key)} AND EXISTS (SELECT 1 FROM threads h
+    WHERE h.partner_id = ${key.partnerId} AND h.thread_id = ${key.threadId} AND h.user_id IS NOT NULL)`;
+}
+
 /** The id of the last event of the thread that `key` names; 0 where there was none. */
 export function lastEventIdOf(key: RawBuilder<unknown>): RawBuilder<number> {
   return sql<number>`coalesce((SELECT e.last_id FROM thread_events e WHERE ${key} ORDER BY e.first_id DESC LIMIT 1), 0)`;

@@ -3,15 +3,26 @@ import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import type { ClaimedTask, EventBatch, LeasedTask, LeaseState, StoredQuestion, TaskEnd, TaskOutput, TaskStore } from "../thread-store.ts";
 import { writeEvents, writeOutputs } from "./task-output.ts";
-import { eraseDeleted } from "./thread-deletion.ts";
+import type { ThreadEraser } from "./thread-deletion.ts";
 import { purgeEvents } from "./thread-events.ts";
 import { listFiles, readFile } from "./thread-files.ts";
-import { lastEventIdOf, MESSAGE_COLUMNS, ofHeadTask, toMessage, whereThread } from "./thread-rows.ts";
+import { pageStart } from "./thread-messages.ts";
+import { lastEventIdOf, ofHeadTask, whereLiveThread, whereThread } from "./thread-rows.ts";
 import { messageRow, takePosition } from "./threads.ts";
 
-export function taskStore(dialect: Dialect): TaskStore {
+export function taskStore(dialect: Dialect, eraser: ThreadEraser): TaskStore {
+  /** The lease of a claim that got no answer: no index leads to what it may have taken, so that its repetition alone looks for that. */
+  let unanswered: string | undefined;
   return {
-    claim: (lease, limit, nowMs, exceptOf = []) => dialect.write((db) => claim(db, lease, { limit, exceptOf }, nowMs)),
+    async claim(lease, limit, nowMs, exceptOf = []) {
+      const isRepeated = lease.leaseId === unanswered;
+      try {
+        return await dialect.write((db) => claim(db, lease, { limit, exceptOf, isRepeated }, nowMs));
+      } catch (thrown) {
+        unanswered = lease.leaseId;
+        throw thrown;
+      }
+    },
     findQuestion: (task, countMax) => dialect.read((db) => findQuestion(db, task, countMax)),
     readFile: (thread, fileId) => dialect.read((db) => readFile(db, thread, fileId)),
     append: (outputs, { nowMs, untilMs }) =>
@@ -37,8 +48,9 @@ export function taskStore(dialect: Dialect): TaskStore {
       );
     },
     async purgeEvents(nowMs) {
-      await eraseDeleted(dialect);
-      return purgeEvents(dialect, nowMs);
+      const purged = await purgeEvents(dialect, nowMs);
+      await eraser.run();
+      return purged;
     },
   };
 }
@@ -55,16 +67,39 @@ interface ClaimedRow {
   readonly is_cancelled: number;
 }
 
+type Lease = { readonly leaseId: string; readonly untilMs: number };
+
+const CLAIMED = sql`partner_id, thread_id, task_id, position, attempts, first_event_id, is_cancelled,
+  (SELECT h.user_id FROM threads h WHERE h.partner_id = thread_tasks.partner_id AND h.thread_id = thread_tasks.thread_id) AS user_id`;
+
+async function claim(
+  db: Transaction<Schema>,
+  lease: Lease,
+  { isRepeated, ...which }: { readonly limit: number; readonly exceptOf: readonly string[]; readonly isRepeated: boolean },
+  nowMs: number,
+): Promise<ClaimedTask[]> {
+  const before = isRepeated ? await claimAgain(db, lease) : [];
+  const rows = before.length > 0 ? before : await claimNew(db, lease, which, nowMs);
+  return rows.flatMap((row) => (row.user_id === null ? [] : [toClaimed(row, row.user_id, lease.leaseId)]));
+}
+
+/** What was taken under this very lease by a claim whose answer was lost: it is begun now, and not once more. */
+async function claimAgain(db: Transaction<Schema>, { leaseId, untilMs }: Lease): Promise<readonly ClaimedRow[]> {
+  const again = await sql<ClaimedRow>`UPDATE thread_tasks SET lease_until = ${untilMs}
+    WHERE lease_until > 0 AND lease_id = ${leaseId} RETURNING ${CLAIMED}`.execute(db);
+  return again.rows;
+}
+
 /**
  * The lease in the outer condition is what decides between two nodes: the second one finds it taken. Those that wait and those whose lease is over are
  * looked for apart, each by the index, lest either keep the other waiting.
  */
-async function claim(
+async function claimNew(
   db: Transaction<Schema>,
-  { leaseId, untilMs }: { readonly leaseId: string; readonly untilMs: number },
+  { leaseId, untilMs }: Lease,
   { limit, exceptOf }: { readonly limit: number; readonly exceptOf: readonly string[] },
   nowMs: number,
-): Promise<ClaimedTask[]> {
+): Promise<readonly ClaimedRow[]> {
   const ofOthers = exceptOf.length === 0 ? sql`` : sql`t.partner_id NOT IN (${sql.join(exceptOf)}) AND `;
   const lastEvent = lastEventIdOf(sql`e.partner_id = thread_tasks.partner_id AND e.thread_id = thread_tasks.thread_id`);
   const some = sql`SELECT t.partner_id, t.task_id, t.created_at FROM thread_tasks t WHERE ${ofOthers}`;
@@ -74,11 +109,8 @@ async function claim(
         SELECT * FROM (${some} t.lease_until = 0 ORDER BY t.created_at LIMIT ${limit}) AS waiting
         UNION ALL SELECT * FROM (${some} t.lease_until > 0 AND t.lease_until < ${nowMs} ORDER BY t.lease_until LIMIT ${limit}) AS lapsed
       ) AS ready ORDER BY created_at LIMIT ${limit})
-    RETURNING partner_id, thread_id, task_id, position, attempts, first_event_id, is_cancelled,
-      (SELECT h.user_id FROM threads h WHERE h.partner_id = thread_tasks.partner_id AND h.thread_id = thread_tasks.thread_id) AS user_id`.execute(
-    db,
-  );
-  return claimed.rows.flatMap((row) => (row.user_id === null ? [] : [toClaimed(row, row.user_id, leaseId)]));
+    RETURNING ${CLAIMED}`.execute(db);
+  return claimed.rows;
 }
 
 function toClaimed(row: ClaimedRow, userId: string, leaseId: string): ClaimedTask {
@@ -95,22 +127,26 @@ function toClaimed(row: ClaimedRow, userId: string, leaseId: string): ClaimedTas
   };
 }
 
+/** What an agent may be given of what was said before: 200,000 characters, each of which takes six bytes at most, as an escape of JSON. */
+const HISTORY_BYTES_MAX = 1_200_000;
+
 /** What was said before: also answers that came after the message, which had to wait for them; not the messages that wait behind it. */
 async function findQuestion(db: Kysely<Schema>, task: ClaimedTask, countMax: number): Promise<StoredQuestion | undefined> {
-  const select = () =>
-    db
-      .selectFrom("thread_messages")
-      .select([...MESSAGE_COLUMNS, "position"])
-      .where(whereThread(task));
-  const asked = await select().select("file_ids").where("position", "=", task.position).executeTakeFirst();
+  const messages = db.selectFrom("thread_messages").where(whereLiveThread(task));
+  const asked = await messages.select(["message", "file_ids"]).where("position", "=", task.position).executeTakeFirst();
   if (asked === undefined) return undefined;
-  const before = await select()
-    .where(sql<boolean>`(is_user_message = 0 OR position < ${task.position})`)
-    .orderBy("position", "desc")
+  const isBefore = sql<boolean>`(is_user_message = 0 OR position < ${task.position})`;
+  const page = { bytes: sql<number>`octet_length(message)`, bytesMax: HISTORY_BYTES_MAX, limit: countMax };
+  const before = await messages
+    .select(["message", "is_user_message"])
+    .where(isBefore)
+    .where("position", ">=", pageStart(sql`${whereThread(task)} AND ${isBefore}`, page))
+    .orderBy("position")
     .limit(countMax)
     .execute();
   const files = await listFiles(db, task, JSON.parse(asked.file_ids) as string[]);
-  return { message: toMessage(asked).message, files, history: before.toReversed().map(toMessage) };
+  const history = before.map((row) => ({ message: JSON.parse(row.message) as string, isUserMessage: row.is_user_message === 1 }));
+  return { message: JSON.parse(asked.message) as string, files, history };
 }
 
 /** In PostgreSQL this holds the rows until the commit: a node that takes a task over waits, and finds that it is at work. */

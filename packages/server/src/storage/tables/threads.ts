@@ -2,14 +2,14 @@ import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import type { NewMessage, Progress, ThreadOwner, ThreadPage, ThreadPosition, ThreadStore } from "../thread-store.ts";
-import { deleteThread } from "./thread-deletion.ts";
+import { deleteThread, type ThreadEraser } from "./thread-deletion.ts";
 import { eventReader } from "./thread-events.ts";
 import { fileStore } from "./thread-files.ts";
 import { listMessages } from "./thread-messages.ts";
 import { lastEventIdOf, ofHeadTask, whereThread } from "./thread-rows.ts";
 
 /** Every statement names the partner and the user: a finder without them does not exist. */
-export function threadStore(dialect: Dialect): ThreadStore {
+export function threadStore(dialect: Dialect, eraser: ThreadEraser): ThreadStore {
   return {
     async create({ partnerId, userId }, { threadId, name }, nowMs) {
       const row = { partner_id: partnerId, thread_id: threadId, user_id: userId, name, message_count: 0, last_message_at: 0 };
@@ -32,7 +32,11 @@ export function threadStore(dialect: Dialect): ThreadStore {
       const renamed = await dialect.write((db) => owned(db.updateTable("threads"), owner, threadId).set(set).executeTakeFirst());
       return renamed.numUpdatedRows > 0n;
     },
-    delete: (owner, threadId) => deleteThread(dialect, owner, threadId),
+    async delete(owner, threadId) {
+      const isDeleted = await deleteThread(dialect, owner, threadId);
+      if (isDeleted) eraser.start();
+      return isDeleted;
+    },
     listMessages: (owner, threadId, range) => dialect.read((db) => listMessages(db, owner, threadId, range)),
     async send(owner, threadId, message, at) {
       try {
