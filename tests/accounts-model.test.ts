@@ -14,7 +14,7 @@ import { repetitions } from "./repetitions.ts";
  * FUZZ_SEED repeats a run, as of the fuzz targets.
  */
 
-const STEPS_MIN = repetitions({ short: 1_500, long: 10_000 });
+const STEPS_MIN = repetitions({ short: 600, long: 10_000 });
 /** Sequences at once, each with partners of its own: writes share commits, as they would under load. */
 const LANES = 8;
 const COMMANDS_MAX = 250;

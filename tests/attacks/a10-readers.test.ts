@@ -25,7 +25,7 @@ import { expectProblem, tally } from "./a9-setting.ts";
 
 /*
  * A10, readers that take more than their share: as many streams as they like, and connections that they leave, fill or hold. What 200 of them that
- * read nothing cost the process: a10-readers-memory.test.ts.
+ * read nothing cost the process: a10-readers-memory.fault.ts.
  */
 
 const STREAMS_MAX = 5;

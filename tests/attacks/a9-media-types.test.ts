@@ -104,7 +104,8 @@ describe.each(DIALECTS)("errors on %s", (dialect) => {
   });
   afterAll(() => server.stop());
 
-  const apiRoutes = () => server.app.routes.filter(({ path }) => /^\/(?:v2|admin)\//.test(path));
+  /** Threads tell what is not valid in a form of their own: a13-threads.test.ts. */
+  const apiRoutes = () => server.app.routes.filter(({ path, auth }) => /^\/(?:v2|admin)\//.test(path) && auth.kind !== "user");
   const tokenFor = ({ auth }: Route) => (auth.kind === "operator" ? OPERATOR_TOKEN : tenant.token);
   const targetOf = ({ path }: Route, value = "x") => path.replaceAll(/:\w+/g, value);
   const sendJson = (route: Route, body: string | undefined, more: { token?: string; path?: string; type?: string } = {}) =>

@@ -38,7 +38,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
   const app = Fastify({
     logger: false,
     genReqId: () => newTraceId(Date.now()),
-    bodyLimit: Math.max(...routes.map((route) => route.bodyBytesMax)),
+    bodyLimit: Math.max(...routes.filter((route) => !route.takesMultipart).map((route) => route.bodyBytesMax)),
     serverFactory: (handle) => guardedServer(handle, ports),
     forceCloseConnections: "idle",
     clientErrorHandler: (error, socket) => void socket.end(unreadAnswer(error.code)),
