@@ -37,6 +37,12 @@ export function newEntityId(): string {
   return randomUUID();
 }
 
+const ENTITY_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+export function isEntityId(text: string): boolean {
+  return ENTITY_ID.test(text);
+}
+
 export function newResourceServerId(): string {
   return `rs_${randomBytes(16).toString("hex")}`;
 }

@@ -12,8 +12,9 @@ import {
   type NewEntity,
   type StoredEntity,
 } from "../storage/account-store.ts";
+import { isEntityId } from "../ids.ts";
 import type { Log } from "../telemetry/log.ts";
-import { isEntityId, toEntityKey } from "./fields.ts";
+import { toEntityKey } from "./fields.ts";
 
 export interface AccountDeps {
   readonly accounts: AccountStore;

@@ -1,6 +1,8 @@
 import { CLIENT_ID_FORM } from "@cambist/protocol";
 import { z } from "zod";
 import { Problem } from "../http/problem.ts";
+import { text } from "../http/text.ts";
+import { isEntityId } from "../ids.ts";
 import type { EntityKey, Entitlement } from "../storage/account-store.ts";
 import type { Partner } from "../storage/store.ts";
 
@@ -11,14 +13,6 @@ const ID_CHARACTERS_MAX = 255;
 const EMAIL_CHARACTERS_MAX = 320;
 const ENTITLEMENTS_MAX = 200;
 const ENTITLEMENTS_CHARACTERS_MAX = 16_384;
-
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
-
-export const text = (charactersMax: number) =>
-  z
-    .string()
-    .max(charactersMax, `is over ${charactersMax} characters`)
-    .refine((value) => !CONTROL.test(value), "has a control character");
 
 export const freeText = text(TEXT_CHARACTERS_MAX).nullish();
 
@@ -55,12 +49,6 @@ export const anyId = text(ID_CHARACTERS_MAX).min(1, "is empty");
 
 /** What every entity of an answer has. */
 export const commonMembers = { entitlements: z.array(entitlement), status: z.enum(["active", "disabled"]) };
-
-const ENTITY_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
-export function isEntityId(value: string): boolean {
-  return ENTITY_ID.test(value);
-}
 
 /** Undefined where nothing can be stored under it, and PostgreSQL would refuse to be asked. */
 export function toEntityKey({ id, externalId: external }: { id: unknown; externalId: unknown }): EntityKey | undefined {

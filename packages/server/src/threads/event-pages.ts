@@ -1,4 +1,5 @@
 import type { EventPosition, ThreadStore } from "../storage/thread-store.ts";
+import { atMost } from "./at-most.ts";
 import { encodeEvents, lastIdOf } from "./thread-events.ts";
 
 /** Read from the store in one go, for a reader that is behind. */
@@ -19,8 +20,7 @@ export interface EncodedBatch {
 export class EventPages {
   private readonly threads: Pick<ThreadStore, "readEvents">;
   private readonly underWay = new Map<string, Promise<readonly EncodedBatch[]>>();
-  private readonly waiting: (() => void)[] = [];
-  private reading = 0;
+  private readonly inTurn = atMost(READ_AT_ONCE_MAX);
 
   constructor(threads: Pick<ThreadStore, "readEvents">) {
     this.threads = threads;
@@ -31,21 +31,13 @@ export class EventPages {
     const key = `${after.partnerId}/${after.threadId}/${after.lastEventId}/${known}`;
     const asked = this.underWay.get(key);
     if (asked !== undefined) return asked;
-    const page = this.inTurn(after).finally(() => this.underWay.delete(key));
+    const page = this.inTurn(() => this.readPage(after)).finally(() => this.underWay.delete(key));
     this.underWay.set(key, page);
     return page;
   }
 
-  private async inTurn(after: EventPosition): Promise<readonly EncodedBatch[]> {
-    if (this.reading >= READ_AT_ONCE_MAX) await new Promise<void>((resolve) => this.waiting.push(resolve));
-    else this.reading++;
-    try {
-      const batches = await this.threads.readEvents(after, PAGE_CHARACTERS);
-      return batches.map((batch) => ({ lastId: lastIdOf(batch), bytes: Buffer.from(encodeEvents(batch)) }));
-    } finally {
-      const next = this.waiting.shift();
-      if (next === undefined) this.reading--;
-      else next(); // in its place
-    }
+  private async readPage(after: EventPosition): Promise<readonly EncodedBatch[]> {
+    const batches = await this.threads.readEvents(after, PAGE_CHARACTERS);
+    return batches.map((batch) => ({ lastId: lastIdOf(batch), bytes: Buffer.from(encodeEvents(batch)) }));
   }
 }

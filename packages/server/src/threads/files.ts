@@ -2,9 +2,9 @@ import { z } from "zod";
 import { type FormPart, oneFile } from "../http/multipart.ts";
 import { type FieldError, Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
-import { newEntityId } from "../ids.ts";
+import { isEntityId, newEntityId } from "../ids.ts";
 import type { NewFile, ThreadOwner, ThreadStore } from "../storage/thread-store.ts";
-import { ABSENT_DOCS, absent, AUTH, HOME, isOwnId, ownerOf, requireOwnId, type ThreadDeps, threadParams } from "./thread.ts";
+import { ABSENT_DOCS, absent, AUTH, HOME, ownerOf, requireOwnId, type ThreadDeps, threadParams } from "./thread.ts";
 
 const MIB = 1024 * 1024;
 const FILE_BYTES_MAX = 10 * MIB;
@@ -98,7 +98,7 @@ export async function requireFiles(
   fileIds: readonly string[],
 ): Promise<void> {
   if (fileIds.length === 0) return;
-  const found = await threads.findFiles(owner, threadId, fileIds.filter(isOwnId));
+  const found = await threads.findFiles(owner, threadId, fileIds.filter(isEntityId));
   if (found === undefined) throw absent("thread");
   const known = new Set(found.map(({ fileId }) => fileId));
   const fields = fileIds.flatMap((id, index): FieldError[] => {

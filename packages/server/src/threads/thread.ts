@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import type { Principal } from "../http/route.ts";
+import { isEntityId } from "../ids.ts";
 import type { ThreadOwner, ThreadStore } from "../storage/thread-store.ts";
 
 /** What all routes of threads have in common (contract §6). */
@@ -17,18 +18,12 @@ export function ownerOf({ partner, userId }: Extract<Principal, { readonly kind:
   return { partnerId: partner.clientId, userId };
 }
 
-const OWN_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
 /** What can be no id of ours names nothing, and is a 404 like any other absent one. */
 export const threadParams = z.strictObject({ thread_id: z.string() });
 
-export function isOwnId(id: string): boolean {
-  return OWN_ID.test(id);
-}
-
 /** @throws Problem 404. */
 export function requireOwnId(id: string, what: "thread" | "artifact"): string {
-  if (!isOwnId(id)) throw absent(what);
+  if (!isEntityId(id)) throw absent(what);
   return id;
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { Problem } from "../http/problem.ts";
 import { defineRoute, type Route } from "../http/route.ts";
+import { text } from "../http/text.ts";
 import { newEntityId } from "../ids.ts";
 import type { Thread, ThreadKey, ThreadPosition } from "../storage/thread-store.ts";
 import { ABSENT_DOCS, absent, AUTH, HOME, ownerOf, requireOwnId, SUCCESS, success, type ThreadDeps, threadParams } from "./thread.ts";
@@ -9,13 +10,8 @@ const NAME_CHARACTERS_MAX = 255;
 const LIMIT_MAX = 200;
 const LIMIT_DEFAULT = 50;
 const CURSOR_CHARACTERS_MAX = 200;
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
-const name = z
-  .string()
-  .min(1, "is empty")
-  .max(NAME_CHARACTERS_MAX, `is over ${NAME_CHARACTERS_MAX} characters`)
-  .refine((value) => !CONTROL.test(value), "has a control character");
+const name = text(NAME_CHARACTERS_MAX).min(1, "is empty");
 
 const thread = z
   .strictObject({ thread_id: z.uuid(), thread_name: z.string(), created_at: z.iso.datetime(), updated_at: z.iso.datetime() })

@@ -3,7 +3,7 @@ import type { Dialect } from "../dialect.ts";
 import { GroupCommit } from "../group-commit.ts";
 import type { Schema } from "../schema.ts";
 import type { FileLimits, FileOfThread, NewFile, ThreadKey, ThreadOwner, ThreadStore } from "../thread-store.ts";
-import { whereLiveThread, whereThread } from "./thread-rows.ts";
+import { owned, whereLiveThread, whereThread } from "./thread-rows.ts";
 
 export function fileStore(dialect: Dialect): Pick<ThreadStore, "addFile" | "findFiles"> {
   /** One at a time: a commit that many of them share would hold everybody else up, as would many connections that each write one. */
@@ -15,8 +15,8 @@ export function fileStore(dialect: Dialect): Pick<ThreadStore, "addFile" | "find
     addFile: (owner, threadId, file, at) => queue.submit({ own: { ...owner, threadId }, file, at }),
     findFiles: (owner, threadId, fileIds) =>
       dialect.read(async (db) => {
-        const isOwn = (await selectOwn(db, { ...owner, threadId })) !== undefined;
-        return isOwn ? listFiles(db, { ...owner, threadId }, fileIds) : undefined;
+        const own = { ...owner, threadId };
+        return (await isOwned(db, own)) ? listFiles(db, own, fileIds) : undefined;
       }),
   };
 }
@@ -30,13 +30,8 @@ interface Upload {
   readonly at: FileLimits & { readonly nowMs: number };
 }
 
-function selectOwn(db: Kysely<Schema>, { partnerId, threadId, userId }: Own) {
-  return db
-    .selectFrom("threads")
-    .select("thread_id")
-    .where(whereThread({ partnerId, threadId }))
-    .where("user_id", "=", userId)
-    .executeTakeFirst();
+async function isOwned(db: Kysely<Schema>, own: Own): Promise<boolean> {
+  return (await owned(db.selectFrom("threads").select("thread_id"), own, own.threadId).executeTakeFirst()) !== undefined;
 }
 
 /** The limits are a condition of the statement that counts the file: of many that come at once, each sees those before it. */
@@ -49,7 +44,7 @@ async function addFile(
   const size = content.byteLength;
   const counted = await sql`UPDATE threads SET file_count = file_count + 1, file_bytes = file_bytes + ${size}
     WHERE ${whereThread(own)} AND user_id = ${own.userId} AND file_count < ${countMax} AND file_bytes + ${size} <= ${bytesMax}`.execute(db);
-  if (counted.numAffectedRows !== 1n) return (await selectOwn(db, own)) === undefined ? "absent" : "full";
+  if (counted.numAffectedRows !== 1n) return (await isOwned(db, own)) ? "full" : "absent";
   const key = { partner_id: own.partnerId, thread_id: own.threadId, file_id: fileId };
   await db
     .insertInto("thread_files")

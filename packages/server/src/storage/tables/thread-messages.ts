@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from "kysely";
 import type { Schema } from "../schema.ts";
 import type { MessagePage, MessageRange, ThreadOwner } from "../thread-store.ts";
-import { MESSAGE_COLUMNS, toMessage, whereThread } from "./thread-rows.ts";
+import { MESSAGE_COLUMNS, owned, toMessage, whereThread } from "./thread-rows.ts";
 
 /** Of what is stored, in a page. An answer may be 1.2 MB: a character takes six bytes at most, as an escape of JSON. */
 const PAGE_BYTES_MAX = 2_000_000;
@@ -22,17 +22,12 @@ export function pageStart(
 /** Positions have no gaps and times do not go back, so a page is a range of positions: found as quickly at the end of 100,000 as of 100. */
 export async function listMessages(
   db: Kysely<Schema>,
-  { partnerId, userId }: ThreadOwner,
+  owner: ThreadOwner,
   threadId: string,
   { startMs, endMs, startIndex, limit }: MessageRange,
 ): Promise<MessagePage | undefined> {
-  const key = { partnerId, threadId };
-  const thread = await db
-    .selectFrom("threads")
-    .select("message_count")
-    .where(whereThread(key))
-    .where("user_id", "=", userId)
-    .executeTakeFirst();
+  const key = { ...owner, threadId };
+  const thread = await owned(db.selectFrom("threads").select("message_count"), owner, threadId).executeTakeFirst();
   if (thread === undefined) return undefined;
   const first = startMs === undefined ? 0 : await positionAt(db, sql`${whereThread(key)} AND sent_at >= ${startMs}`, "asc");
   const last =

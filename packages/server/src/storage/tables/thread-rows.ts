@@ -1,10 +1,19 @@
 import { type RawBuilder, sql } from "kysely";
-import type { EventBatch, Message, StoredEvent, ThreadKey } from "../thread-store.ts";
+import type { EventBatch, Message, StoredEvent, ThreadKey, ThreadOwner } from "../thread-store.ts";
 
 /** What the tables of threads have in common. */
 
 export function whereThread({ partnerId, threadId }: ThreadKey): RawBuilder<boolean> {
   return sql<boolean>`partner_id = ${partnerId} AND thread_id = ${threadId}`;
+}
+
+interface Filterable<Q> {
+  where(column: "partner_id" | "user_id" | "thread_id", operator: "=", value: string): Q;
+}
+
+/** The thread itself, of this user. */
+export function owned<Q extends Filterable<Q>>(query: Q, { partnerId, userId }: ThreadOwner, threadId: string): Q {
+  return query.where("partner_id", "=", partnerId).where("thread_id", "=", threadId).where("user_id", "=", userId);
 }
 
 /** And nobody has deleted it: what is in it may not be erased yet. */

@@ -6,7 +6,7 @@ import { deleteThread, type ThreadEraser } from "./thread-deletion.ts";
 import { eventReader } from "./thread-events.ts";
 import { fileStore } from "./thread-files.ts";
 import { listMessages } from "./thread-messages.ts";
-import { lastEventIdOf, ofHeadTask, whereThread } from "./thread-rows.ts";
+import { lastEventIdOf, ofHeadTask, owned, whereThread } from "./thread-rows.ts";
 
 /** Every statement names the partner and the user: a finder without them does not exist. */
 export function threadStore(dialect: Dialect, eraser: ThreadEraser): ThreadStore {
@@ -53,14 +53,6 @@ export function threadStore(dialect: Dialect, eraser: ThreadEraser): ThreadStore
     ...eventReader(dialect),
     ...fileStore(dialect),
   };
-}
-
-interface Filterable<Q> {
-  where(column: "partner_id" | "user_id" | "thread_id", operator: "=", value: string): Q;
-}
-
-function owned<Q extends Filterable<Q>>(query: Q, { partnerId, userId }: ThreadOwner, threadId: string): Q {
-  return query.where("partner_id", "=", partnerId).where("thread_id", "=", threadId).where("user_id", "=", userId);
 }
 
 async function listThreads(
