@@ -159,7 +159,7 @@ describe.concurrent("when the store is away amid an answer", () => {
       for (let round = 0; round < 6; round++) {
         sent.push({ message: `question ${round}`, ...(await sendMessage(server, threadId, token, `question ${round}`)) });
         await agent.asked(round + 1);
-        store.line.loseCommit(round % 3);
+        store.line.loseCommit(round % 3, threadId);
         for (const word of ["one ", "two ", "three ", "four "]) {
           agent.say(round, `${word}${round} `);
           await stream.until(isChunk(`${word}${round} `));
