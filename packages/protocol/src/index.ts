@@ -15,6 +15,7 @@ export type {
   WorkingToken,
 } from "./introspection.ts";
 export { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
+export { ExpectedError } from "./expected-error.ts";
 export { StoreUnavailable } from "./ports.ts";
 export type {
   Admission,

@@ -14,7 +14,7 @@ export interface AuthPorts {
   readonly quotas: Pick<Quotas, "admit">;
 }
 
-export type Authenticate = (auth: RouteAuth, request: Caller) => Promise<Principal>;
+export type Authenticate = (auth: RouteAuth, request: Caller) => Principal | Promise<Principal>;
 
 type Caller = Pick<RawRequest, "authorization" | "standing">;
 
@@ -22,7 +22,7 @@ type Caller = Pick<RawRequest, "authorization" | "standing">;
 export function authenticator(ports: AuthPorts): Authenticate {
   const operatorDigest = sha256(ports.operatorToken);
   const challenge: Challenge = (parameters = "") => `Bearer realm="cambist"${parameters}, resource_metadata="${ports.resourceMetadataUrl}"`;
-  return async (auth, request) => {
+  return (auth, request) => {
     switch (auth.kind) {
       case "public":
       case "oauth_client":

@@ -86,7 +86,7 @@ function plain(address: string): string {
 
 /** What is counted as one client: an IPv4 address, or the /64 that an IPv6 address is in, since whoever has one has all of them. */
 export function addressGroup(address: string): string {
-  if (!isIPv6(address)) return address;
+  if (!address.includes(":") || !isIPv6(address)) return address;
   const [head = "", tail] = new URL(`http://[${address.replace(/%.*$/, "")}]/`).hostname.slice(1, -1).split("::");
   const before = head === "" ? [] : head.split(":");
   const after = tail === undefined || tail === "" ? [] : tail.split(":");

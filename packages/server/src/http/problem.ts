@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import { ExpectedError } from "@cambist/protocol";
 import type { Answer } from "./route.ts";
 
 export interface FieldError {
@@ -12,16 +13,13 @@ export interface FieldError {
 }
 
 /** An error answer of the APIs (RFC 9457). The detail says what to do; it holds no secret, SQL, path or stack. */
-export class Problem extends Error {
+export class Problem extends ExpectedError {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly fields: readonly FieldError[];
 
   constructor(status: number, detail: string, more: { headers?: Readonly<Record<string, string>>; fields?: readonly FieldError[] } = {}) {
-    const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0; // it is an answer, and no fault to be looked for: the stack would be most of what a 404 costs
     super(detail);
-    Error.stackTraceLimit = stackTraceLimit;
     this.name = "Problem";
     this.status = status;
     this.headers = more.headers ?? {};

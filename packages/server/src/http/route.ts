@@ -126,7 +126,7 @@ export interface Route {
   refuseUnread?(raw: RawRequest, why: Unread): Promise<Answer>;
 }
 
-export type Unread = "body_too_large" | "media_type_unsupported" | "method_not_allowed";
+export type Unread = "body_too_large" | "method_not_allowed";
 
 export interface RouteSchemas {
   readonly body?: z.ZodType;

@@ -3,7 +3,8 @@ import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
 import type { Partner } from "../storage/store.ts";
 import type { Principal } from "./route.ts";
-import { readBody, Uploads } from "./uploads.ts";
+import { readBody } from "./body.ts";
+import { Uploads } from "./uploads.ts";
 
 /** As much of a request as is read. */
 function request(length?: number) {

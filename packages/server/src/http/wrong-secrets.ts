@@ -35,7 +35,7 @@ export class WrongSecrets {
 
   /** In how many seconds the pair may try again; undefined: now. */
   check(clientId: string, address: string): number | undefined {
-    const bucket = this.buckets.get(pairOf(clientId, address));
+    const bucket = this.buckets.size === 0 ? undefined : this.buckets.get(pairOf(clientId, address));
     if (bucket === undefined) return undefined;
     refill(bucket, this.limits, this.ports.nowMs());
     return hasOne(bucket) ? undefined : secondsToNext(bucket, this.limits);

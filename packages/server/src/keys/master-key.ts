@@ -1,4 +1,5 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import { KeyedHash } from "./keyed-hash.ts";
 
 export const MASTER_KEY_BYTES = 32;
 const IV_BYTES = 12;
@@ -30,12 +31,12 @@ export class MasterKeys {
   /** HMAC-SHA-256 under a pepper. Enough for a random secret of 256 bits; NOT for a password that a person chose. */
   hashSecret(secret: string): HashedSecret {
     const newest = this.newest();
-    return { hash: hmac(newest, secret), pepperId: newest.id };
+    return { hash: newest.pepper.digest(secret), pepperId: newest.id };
   }
 
   /** Under each key of the list, newest first: where the hash itself is what is looked for. */
   hashesOf(secret: string): readonly Uint8Array[] {
-    return this.keys.map((keys) => hmac(keys, secret));
+    return this.keys.map(({ pepper }) => pepper.digest(secret));
   }
 
   /** In constant time, and in the same time where there is nothing to compare with. Gives the index of the hash that fits, or -1. */
@@ -44,7 +45,7 @@ export class MasterKeys {
     let found = -1;
     for (const [index, { hash, pepperId }] of (hashes.length === 0 ? [NOBODY] : hashes).entries()) {
       const keys = this.keys.find((candidate) => candidate.id === pepperId) ?? this.newest();
-      const presented = byPepper.get(keys.id) ?? hmac(keys, secret);
+      const presented = byPepper.get(keys.id) ?? keys.pepper.digest(secret);
       byPepper.set(keys.id, presented);
       if (timingSafeEqual(presented, hash) && keys.id === pepperId) found = index;
     }
@@ -92,17 +93,13 @@ export class MasterKeys {
 interface DerivedKeys {
   /** Tells which master key was used, and nothing about it. */
   readonly id: string;
-  readonly pepper: Uint8Array;
+  readonly pepper: KeyedHash;
   readonly sealing: Uint8Array;
 }
 
 function deriveKeys(master: Uint8Array): DerivedKeys {
   const derive = (label: string, bytes: number) => Buffer.from(hkdfSync("sha256", master, "", `cambist ${label} v1`, bytes));
-  return { id: derive("key id", 6).toString("base64url"), pepper: derive("pepper", 32), sealing: derive("sealing", 32) };
+  return { id: derive("key id", 6).toString("base64url"), pepper: new KeyedHash(derive("pepper", 32)), sealing: derive("sealing", 32) };
 }
 
 const NOBODY: HashedSecret = { hash: new Uint8Array(32), pepperId: "" };
-
-function hmac(keys: DerivedKeys, secret: string): Uint8Array {
-  return createHmac("sha256", keys.pepper).update(secret).digest();
-}

@@ -92,7 +92,7 @@ export function tokenStatusRoutes({ introspection, revocation, issuer, log }: To
         return refused({ code: "server_error" }, raw);
       }
     },
-    refuseUnread: (raw, why) => Promise.resolve(refused(unreadRefusal(raw, why), raw)),
+    refuseUnread: (raw, why) => Promise.resolve(refused(unreadRefusal(why), raw)),
   });
   const common = { method: "POST", auth: { kind: "oauth_client" }, bodyBytesMax: TOKEN_REQUEST_BYTES_MAX } as const;
   return [

@@ -1,4 +1,4 @@
-import { type ClientRequest, type Refusal, refusalToWire, TOKEN_REQUEST_BYTES_MAX } from "@cambist/protocol";
+import { type Refusal, refusalToWire, TOKEN_REQUEST_BYTES_MAX } from "@cambist/protocol";
 import { z } from "zod";
 import type { Answer, AnswerDocs, RawRequest, Unread } from "../http/route.ts";
 import { wrongSecretsStanding } from "../http/wrong-secrets.ts";
@@ -47,12 +47,10 @@ export const TURNED_AWAY = oauthError("The partner's limit is used up, or there 
   retry: true,
 });
 
-export function unreadRefusal(raw: Pick<ClientRequest, "mediaType">, why: Unread): Refusal {
+export function unreadRefusal(why: Unread): Refusal {
   switch (why) {
     case "body_too_large":
       return { code: "body_too_large", bytesMax: TOKEN_REQUEST_BYTES_MAX };
-    case "media_type_unsupported":
-      return { code: "media_type_unsupported", got: raw.mediaType };
     case "method_not_allowed":
       return { code: "method_not_allowed" };
   }

@@ -38,7 +38,7 @@ export function answering<A>(deps: TokenRouteDeps, wire: TokenWire<A>): Required
       }
     },
     async refuseUnread(raw: RawRequest, why: Unread) {
-      const refusal = unreadRefusal(raw, why);
+      const refusal = unreadRefusal(why);
       try {
         await deps.ports.recordRefusal({ traceId: raw.traceId, atMs: deps.ports.nowMs(), address: raw.address }, refusal);
         return refused(refusal, raw);

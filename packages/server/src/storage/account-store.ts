@@ -1,3 +1,4 @@
+import { ExpectedError } from "@cambist/protocol";
 import type { Status } from "./schema.ts";
 
 /** Organizations, workspaces and users: the part of the store that partners write. */
@@ -107,7 +108,7 @@ export interface LiveUser {
 }
 
 /** Thrown by a writer, and undoes what its transaction has done. */
-export class AccountRefusal extends Error {
+export class AccountRefusal extends ExpectedError {
   readonly kind: EntityKind;
   readonly code: "absent" | "parent_absent" | "external_id_taken" | "revision_stale" | "has_children";
   constructor(kind: EntityKind, code: AccountRefusal["code"]) {

@@ -61,7 +61,7 @@ export function streamRoutes({ threads, streams, authenticate }: StreamRoutesDep
           tokenId: token.tokenId,
           tokenExpiresAtMs: token.expiresAtMs,
           streamsMax,
-          authenticate: () => authenticate(AUTH, again),
+          authenticate: async () => authenticate(AUTH, again),
         };
         return {
           status: 200,

@@ -13,8 +13,9 @@ import {
   openSqlite,
   type SqliteDatabase,
 } from "./sqlite-driver.ts";
-import { sqliteExchanges } from "./sqlite-exchanges.ts";
+import { type SqliteExchanges, sqliteExchanges } from "./sqlite-exchanges.ts";
 import { kyselyOverSqlite } from "./sqlite-kysely.ts";
+import { TurnReads } from "./sqlite-turn-reads.ts";
 
 /** Writes that share a commit. They hold up the exchanges meanwhile, which come in between two groups. */
 const WRITES_MAX = 32;
@@ -33,11 +34,18 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
   const reading = kyselyOverSqlite(await openSqlite(path));
   const turnstile = new Turnstile();
   /** The wait for one's turn counts: eight writers must not wait two seconds each, one after the other. */
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  function inTurn<T>(work: () => T | Promise<T>): Promise<T> {
     const deadline = Date.now() + WRITE_WAIT_MS_MAX;
     return turnstile.pass(() => patiently(work, deadline));
   }
   const lazyHot = lazy(() => sqliteExchanges(hot));
+  const turn = new TurnReads(hot);
+  const readHot = <T>(read: (statements: SqliteExchanges) => T): Promise<T> => asUnavailable(() => turn.read(() => read(lazyHot())));
+  const writeHot = <T>(write: (statements: SqliteExchanges) => T): Promise<T> =>
+    inTurn(() => {
+      turn.end();
+      return write(lazyHot());
+    });
   const versions = new PerTurn<number | undefined>();
   const group = new GroupCommit<Write, Outcome>((works) => inTurn(() => writeTogether(writing, works)), WRITES_MAX);
 
@@ -47,22 +55,23 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     async write<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> {
       const outcome = await group.submit(work);
       versions.forget();
+      turn.end();
       if (outcome.ok) return outcome.value as T;
       throw outcome.thrown;
     },
-    findPartnerVersion: (clientId) =>
-      versions.get(clientId, () => asUnavailable(() => Promise.resolve(lazyHot().findPartnerVersion(clientId)))),
-    findSubject: (clientId, userId) => asUnavailable(() => Promise.resolve(lazyHot().findSubject(clientId, userId))),
-    findOpaqueToken: (hash) => asUnavailable(() => Promise.resolve(lazyHot().findOpaqueToken(hash))),
-    isTokenRevoked: (tokenId) => asUnavailable(() => Promise.resolve(lazyHot().isTokenRevoked(tokenId))),
-    chargeBucket: (charge) => inTurn(() => Promise.resolve(lazyHot().chargeBucket(charge))),
+    findPartnerVersion: (clientId) => versions.get(clientId, () => readHot((statements) => statements.findPartnerVersion(clientId))),
+    findSubject: (clientId, userId) => readHot((statements) => statements.findSubject(clientId, userId)),
+    findOpaqueToken: (hash) => readHot((statements) => statements.findOpaqueToken(hash)),
+    isTokenRevoked: (tokenId) => readHot((statements) => statements.isTokenRevoked(tokenId)),
+    chargeBucket: (charge) => writeHot((statements) => statements.chargeBucket(charge)),
     unpack: (json, columns) =>
       sql`(SELECT ${sql.join(Object.keys(columns).map((name) => sql`value ->> ${sql.lit(`$.${name}`)} AS ${sql.ref(name)}`))} FROM json_each(${json}))`,
-    commitExchanges: (jobs) => inTurn(() => Promise.resolve(lazyHot().commitExchanges(jobs))),
+    commitExchanges: (jobs) => writeHot((statements) => statements.commitExchanges(jobs)),
     isUniqueViolation: isSqliteUniqueViolation,
     isForeignKeyViolation: isSqliteForeignKeyViolation,
     async close() {
       await turnstile.pass(() => Promise.all([writing.destroy(), reading.destroy()]));
+      turn.end();
       mergeLog(hot);
       hot.close();
     },
@@ -118,7 +127,7 @@ class Turnstile {
 }
 
 /** Tries again while another process holds the write lock, without holding up the event loop. */
-async function patiently<T>(work: () => Promise<T>, deadline: number): Promise<T> {
+async function patiently<T>(work: () => T | Promise<T>, deadline: number): Promise<T> {
   for (;;) {
     try {
       return await asUnavailable(work);
@@ -130,7 +139,7 @@ async function patiently<T>(work: () => Promise<T>, deadline: number): Promise<T
   }
 }
 
-async function asUnavailable<T>(work: () => Promise<T>): Promise<T> {
+async function asUnavailable<T>(work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (thrown) {
