@@ -54,6 +54,8 @@ async function bench(options: Options, folder: string, databaseUrl: string | und
   const noiseRate = (quota / 60) * times;
   const granted = Math.ceil((quota / 60) * (seconds + 1)) * (rounds + 1) * 2 + 200;
   const noise = supplyOf(await noisyPartner.subjects.requests(granted, progress));
+  // all is signed beforehand: a loader that signs is late, and then sends its noise in bursts
+  const calm = supplyOf(await calmPartner.subjects.requests(calmRate * (2 * seconds * rounds + WARM_UP_SECONDS), progress));
   /** On connections of its own: over all rounds, one that nobody needs would be closed as idle. */
   const run = async (connections: number, supply: Supply, rate: number, length: number) => {
     const loop = await OpenLoop.open(port, connections, readyPath);
@@ -61,8 +63,7 @@ async function bench(options: Options, folder: string, databaseUrl: string | und
     loop.close();
     return outcome;
   };
-  const calmRun = async (length: number) =>
-    run(32, supplyOf(await calmPartner.subjects.requests(Math.ceil(calmRate * length), () => {})), calmRate, length);
+  const calmRun = (length: number) => run(32, calm, calmRate, length);
   const both = (length: number) => Promise.all([calmRun(length), run(128, noise, noiseRate, length)]);
   await both(WARM_UP_SECONDS);
   const figures = { silent: [] as OpenLoopOutcome[], noisy: [] as OpenLoopOutcome[], noise: [] as OpenLoopOutcome[] };

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server, STATUS_CODES } from "n
 import { newTraceId } from "../ids.ts";
 import type { Overload } from "./overload.ts";
 import { Problem, problemAnswer } from "./problem.ts";
-import { shedder, type ShedPorts } from "./shed.ts";
+import { isNeverShed, shedder, type ShedPorts } from "./shed.ts";
 
 /** What stands in front of the framework: Node's own server, with limits, that turns away what is too much. */
 
@@ -28,9 +28,15 @@ export function guardedServer(
   ports: ShedPorts & { readonly overload: Overload },
   stalledMsMax = STALLED_MS_MAX,
 ): Server {
+  const { overload, basePath } = ports;
   const shed = shedder(ports);
   const server = createServer(SERVER_OPTIONS, (request, response) => {
-    if (!ports.overload.isOver() || !shed(request.url ?? "", response)) handle(request, response);
+    const { url = "" } = request;
+    if (isNeverShed(url, basePath)) return handle(request, response);
+    const work = () => {
+      if (!request.destroyed) handle(request, response); // whoever has hung up meanwhile costs nothing more
+    };
+    if (!overload.takeOn(work)) shed(url, response);
   });
   return server.setTimeout(stalledMsMax); // of a connection on which nothing moves; one that waits for its next request has keepAliveTimeout
 }

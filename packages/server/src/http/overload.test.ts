@@ -4,62 +4,116 @@ import { Overload } from "./overload.ts";
 /** An event loop of the test's own: time passes when it says so. */
 function loop(sheds = true) {
   const clock = { nowMs: 1_000 };
-  let ends: (() => void)[] = [];
-  const overload = new Overload({ nowMs: () => clock.nowMs, afterTurn: (callback) => void ends.push(callback), sheds });
+  let turns: (() => void)[] = [];
+  const overload = new Overload({ nowMs: () => clock.nowMs, nextTurn: (callback) => void turns.push(callback), sheds });
   return {
     overload,
     clock,
-    endTurn: () => {
-      for (const end of ends) end();
-      ends = [];
-    },
-    /** Requests that arrive in one turn, each of which is worked on for `eachMs`. Gives how many are taken. */
-    arrive: (count: number, eachMs: number): number => {
-      let taken = 0;
-      for (let i = 0; i < count; i++) {
-        if (overload.isOver()) continue;
-        taken++;
+    /** Requests that arrive in one turn, each of which is worked on for `eachMs`. Gives how many are taken on, and counts those worked on. */
+    arrive: (count: number, eachMs = 0) => {
+      const seen = { taken: 0, worked: 0 };
+      const work = () => {
+        seen.worked++;
         clock.nowMs += eachMs;
-      }
-      return taken;
+      };
+      for (let i = 0; i < count; i++) if (overload.takeOn(work)) seen.taken++;
+      return seen;
     },
+    /** The next turn, with all that follows from it. Gives whether there was anything to do. */
+    turn: () =>
+      new Promise<boolean>((resolve) => {
+        setImmediate(() => {
+          const due = turns;
+          turns = [];
+          for (const callback of due) callback();
+          setImmediate(() => resolve(due.length > 0));
+        });
+      }),
   };
 }
 
-describe("a turn of the event loop", () => {
-  test("takes all that arrives while it is short", () => {
-    expect(loop().arrive(10_000, 0.001)).toBe(10_000);
+describe("the line of those that have arrived", () => {
+  test("is worked off in the next turn where it is short", async () => {
+    const { arrive, turn } = loop();
+    const seen = arrive(50, 0.1);
+    expect(seen).toEqual({ taken: 50, worked: 0 });
+    expect(await turn()).toBe(true);
+    expect(seen.worked).toBe(50);
+    expect(await turn()).toBe(false);
   });
 
-  test("takes what 15 ms are enough for, and turns the rest away", () => {
-    const { arrive } = loop();
-    expect(arrive(1_000, 0.1)).toBe(150);
+  test("is worked off for 10 ms at a time, and what arrives in between is heard", async () => {
+    const { arrive, turn } = loop();
+    const first = arrive(60, 1);
+    await turn();
+    expect(first.worked).toBe(10);
+    const second = arrive(10, 1);
+    expect(second.taken).toBe(10);
+    for (let n = 0; n < 5; n++) await turn();
+    expect([first.worked, second.worked]).toEqual([60, 0]);
+    await turn();
+    expect(second.worked).toBe(10);
+    expect(await turn()).toBe(false);
+  });
+
+  test("is worked off for as long as it took to read what had come, where that was longer: a flood does not take all of the time", async () => {
+    const { arrive, clock, turn } = loop();
+    const seen = arrive(60, 1);
+    for (const worked of [30, 60]) {
+      clock.nowMs += 30; // while others are read, and turned away
+      await turn();
+      expect(seen.worked).toBe(worked);
+    }
+  });
+
+  test("goes on by one request a turn where each takes longer than that", async () => {
+    const { arrive, turn } = loop();
+    const seen = arrive(3, 50);
+    for (const worked of [1, 2, 3]) {
+      await turn();
+      expect(seen.worked).toBe(worked);
+    }
+  });
+
+  test("goes on only when what a request has begun is done as far as it can be", async () => {
+    const { overload, turn } = loop();
+    const order: string[] = [];
+    const work = (name: string) => async () => {
+      order.push(`${name} begins`);
+      await new Promise((resolve) => process.nextTick(resolve));
+      for (let n = 0; n < 20; n++) await Promise.resolve();
+      order.push(`${name} is done`);
+    };
+    for (const name of ["a", "b"]) overload.takeOn(() => void work(name)());
+    await turn();
+    expect(order).toEqual(["a begins", "a is done", "b begins", "b is done"]);
   });
 
   test("takes 64 requests however slow they are: so many connections are never turned away", () => {
     const { arrive } = loop();
-    expect(arrive(64, 50)).toBe(64);
-    expect(arrive(10, 50)).toBe(0);
+    expect(arrive(70, 50).taken).toBe(64);
   });
 
-  test("begins anew after its end, and lets in again at once", () => {
-    const { arrive, endTurn } = loop();
-    arrive(1_000, 1);
-    expect(arrive(1, 1)).toBe(0);
-    endTurn();
-    expect(arrive(64, 1)).toBe(64);
+  test("lets in again as it is worked off", async () => {
+    const { arrive, turn } = loop();
+    arrive(64, 1);
+    expect(arrive(1).taken).toBe(0);
+    await turn();
+    expect(arrive(64).taken).toBe(10);
   });
 
-  test("counts from its first request: a wait for something to do is no load", () => {
-    const { arrive, clock, endTurn } = loop();
-    arrive(1, 0);
-    endTurn();
-    clock.nowMs += 60_000;
-    expect(arrive(200, 0.01)).toBe(200);
+  test("holds as many as are answered in 60 ms", () => {
+    const { arrive, clock, overload } = loop();
+    for (let i = 0; i < 400; i++) {
+      overload.begin();
+      overload.end();
+    }
+    clock.nowMs += 100; // 4,000 in a second
+    expect(arrive(1_000).taken).toBe(240);
   });
 
   test("turns nobody away where that is not wanted", () => {
-    expect(loop(false).arrive(1_000, 10)).toBe(1_000);
+    expect(loop(false).arrive(1_000, 10).taken).toBe(1_000);
   });
 });
 
@@ -68,46 +122,42 @@ describe("requests under way", () => {
     for (let i = 0; i < count; i++) overload.begin();
   };
 
-  test("may be 256, whatever the rate of answers", () => {
-    const { overload } = loop();
-    begin(overload, 255);
-    expect(overload.isOver()).toBe(false);
-    overload.begin();
-    expect(overload.isOver()).toBe(true);
+  test("may be 256, those in the line among them, whatever the rate of answers", async () => {
+    const { overload, arrive, turn } = loop();
+    begin(overload, 250);
+    expect(arrive(10).taken).toBe(6);
     overload.end();
-    expect(overload.isOver()).toBe(false);
+    expect(arrive(10).taken).toBe(1);
+    await turn();
+    expect(arrive(10).taken).toBe(7); // what left the line has not begun here
   });
 
   test("may be as many as are answered in 60 ms", () => {
-    const { overload, clock, endTurn } = loop();
+    const { overload, clock, arrive } = loop();
     for (let i = 0; i < 1_000; i++) {
       overload.begin();
       overload.end();
     }
     clock.nowMs += 100; // 10,000 in a second
-    endTurn();
-    begin(overload, 599);
-    expect(overload.isOver()).toBe(false);
-    overload.begin();
-    expect(overload.isOver()).toBe(true);
+    begin(overload, 590);
+    expect(arrive(100).taken).toBe(10);
   });
 
   test("are fewer again when answers take longer", () => {
-    const { overload, clock, endTurn } = loop();
+    const { overload, clock, arrive } = loop();
     for (let i = 0; i < 1_000; i++) {
       overload.begin();
       overload.end();
     }
     clock.nowMs += 100;
-    overload.isOver();
-    endTurn();
+    begin(overload, 250);
+    expect(arrive(1).taken).toBe(1);
     clock.nowMs += 100; // and none in this
-    begin(overload, 256);
-    expect(overload.isOver()).toBe(true);
+    expect(arrive(100).taken).toBe(5);
   });
 
   test("do not count while they wait for somebody else", async () => {
-    const { overload } = loop();
+    const { overload, arrive } = loop();
     begin(overload, 256);
     let fetched = (_keys: string) => {};
     const keys = overload.aside(
@@ -115,24 +165,24 @@ describe("requests under way", () => {
         fetched = resolve;
       }),
     );
-    expect(overload.isOver()).toBe(false);
+    expect(arrive(1).taken).toBe(1);
     fetched("keys");
     await expect(keys).resolves.toBe("keys");
-    expect(overload.isOver()).toBe(true);
+    expect(arrive(1).taken).toBe(0);
   });
 
   test("count again after a wait that failed", async () => {
-    const { overload } = loop();
+    const { overload, arrive } = loop();
     begin(overload, 256);
     await expect(overload.aside(Promise.reject(new Error("gone")))).rejects.toThrow("gone");
-    expect(overload.isOver()).toBe(true);
+    expect(arrive(1).taken).toBe(0);
   });
 
   test("count where there is nothing to wait for", () => {
-    const { overload } = loop();
+    const { overload, arrive } = loop();
     begin(overload, 256);
     expect(overload.aside("keys")).toBe("keys");
-    expect(overload.isOver()).toBe(true);
+    expect(arrive(1).taken).toBe(0);
   });
 });
 

@@ -16,7 +16,7 @@ import { Overload } from "./overload.ts";
 import { defineRoute } from "./route.ts";
 import { type HttpServer, httpServer } from "./router.ts";
 
-/** As many as a turn takes in any case. */
+/** As many as may wait in any case. */
 const ALWAYS_TAKEN = 64;
 
 let server: TestServer;
@@ -24,11 +24,16 @@ let partner: TestPartner;
 /** A second node on the same store, which turns requests away. */
 let app: App;
 let node: { readonly url: string; readonly port: number };
-/** The same with a route that keeps the loop from its turn for longer than one may take. */
+/** The same with a route that keeps the loop. */
 let slowServer: HttpServer;
-let slowNode: { readonly url: string; readonly port: number };
+let slowNode: { readonly port: number };
+/** The same with a clock that stands still: it never learns that it could answer more than ALWAYS_TAKEN in time. */
+let crowdedServer: HttpServer;
+let crowdedNode: { readonly port: number };
 const logLines: string[] = [];
 
+const SLOW_MS = 15;
+/** Keeps the loop for longer than work may go on in one go. */
 const slowRoute = defineRoute({
   operationId: "standStill",
   method: "POST",
@@ -36,7 +41,7 @@ const slowRoute = defineRoute({
   auth: { kind: "public" },
   docs: { summary: "Stand Still", tag: "operation", answers: { 200: { description: "Later." } } },
   handle() {
-    standStill(30);
+    standStill(SLOW_MS);
     return { status: 200, body: {} };
   },
 });
@@ -48,12 +53,15 @@ beforeAll(async () => {
   const deps = await openDeps(server.deps.config, { log, overload: new Overload() });
   app = createApp(deps);
   slowServer = httpServer([...app.routes, slowRoute], routerPorts(deps));
-  const at = (port: number) => ({ url: `http://127.0.0.1:${port}`, port });
-  node = at(await app.start());
-  slowNode = at(await slowServer.listen("127.0.0.1", 0));
+  crowdedServer = httpServer([...app.routes, slowRoute], { ...routerPorts(deps), overload: new Overload({ nowMs: () => 0 }) });
+  const port = await app.start();
+  node = { url: `http://127.0.0.1:${port}`, port };
+  slowNode = { port: await slowServer.listen("127.0.0.1", 0) };
+  crowdedNode = { port: await crowdedServer.listen("127.0.0.1", 0) };
 });
 
 afterAll(async () => {
+  await crowdedServer.close(0);
   await slowServer.close(0);
   await app.stop();
   await server.stop();
@@ -104,10 +112,19 @@ interface Together {
   readonly onAnswer?: (socket: Socket, index: number) => unknown;
 }
 
-/** Sent to a loop that then stands still: it reads all of them in one turn. Over connections that the server has accepted already. */
-async function askTogether(requests: readonly string[], { at = slowNode, standStillMs = 0, onAnswer }: Together = {}): Promise<RawReply[]> {
-  const sockets = requests.map(() => connect(at.port, "127.0.0.1").setMaxListeners(0));
+/** Connections that the server has accepted. */
+async function openAt(port: number, count: number): Promise<Socket[]> {
+  const sockets = Array.from({ length: count }, () => connect(port, "127.0.0.1").setMaxListeners(0));
   await Promise.all(sockets.map((socket) => ask(socket, request("GET", "/livez"))));
+  return sockets;
+}
+
+/** Sent to a loop that then stands still: it reads all of them in one turn. Over connections that the server has accepted already. */
+async function askTogether(
+  requests: readonly string[],
+  { at = crowdedNode, standStillMs = 0, onAnswer }: Together = {},
+): Promise<RawReply[]> {
+  const sockets = await openAt(at.port, requests.length);
   const replies = sockets.map(async (socket, index) => {
     const reply = await ask(socket, requests[index] ?? "");
     await onAnswer?.(socket, index);
@@ -119,9 +136,9 @@ async function askTogether(requests: readonly string[], { at = slowNode, standSt
   return all;
 }
 
-/** Answers to requests that come in the turn of others, which have taken it up. */
+/** Answers to requests that come together with others, who take up all of the line. */
 async function askBehindCrowd(requests: readonly string[], onAnswer?: (socket: Socket) => unknown): Promise<RawReply[]> {
-  const crowd = [request("POST", "/slow"), ...Array.from({ length: ALWAYS_TAKEN - 1 }, () => request("GET", "/livez"))];
+  const crowd = Array.from({ length: ALWAYS_TAKEN }, () => request("GET", "/.well-known/jwks.json"));
   const replies = await askTogether([...crowd, ...requests], {
     onAnswer: (socket, index) => (index < crowd.length ? undefined : onAnswer?.(socket)),
   });
@@ -200,18 +217,56 @@ describe("never turned away", () => {
   });
 
   test("64 requests at once, however slow the loop", async () => {
-    const requests = [
-      request("POST", "/slow"),
-      ...Array.from({ length: ALWAYS_TAKEN - 1 }, () => request("GET", "/.well-known/jwks.json")),
-    ];
+    const slow = [request("POST", "/slow"), request("POST", "/slow")];
+    const requests = [...slow, ...Array.from({ length: ALWAYS_TAKEN - slow.length }, () => request("GET", "/.well-known/jwks.json"))];
     expect(new Set(statuses(await askTogether(requests, { standStillMs: 100 })))).toEqual(new Set([200]));
+  });
+});
+
+describe("while there is much to do", () => {
+  test("the excess hears before anything is done for those who came before it", async () => {
+    const order: number[] = [];
+    const requests = Array.from({ length: ALWAYS_TAKEN + 2 }, (_, n) => request("POST", n === 0 ? "/slow" : "/oauth2/token", "a=b"));
+    const replies = await askTogether(requests, { onAnswer: (_socket, index) => order.push(index) });
+    expect(order.slice(0, 2)).toEqual([ALWAYS_TAKEN, ALWAYS_TAKEN + 1]);
+    expect(statuses(replies).slice(-2)).toEqual([503, 503]);
+    expect(new Set(statuses(replies).slice(1, -2))).toEqual(new Set([401]));
+  });
+
+  test("whoever asks for liveness need not wait for the end of it", async () => {
+    const order: string[] = [];
+    const [liveness] = (await openAt(slowNode.port, 1)) as [Socket];
+    const requests = Array.from({ length: 20 }, () => request("POST", "/slow"));
+    await askTogether(requests, {
+      at: slowNode,
+      async onAnswer() {
+        if (order.push("slow") === 1) order.push(`livez ${(await ask(liveness, request("GET", "/livez"))).status}`);
+      },
+    });
+    liveness.destroy();
+    expect(order.indexOf("livez 200")).toBeGreaterThan(0);
+    expect(order.indexOf("livez 200")).toBeLessThan(10);
+  });
+
+  test("who has hung up by its turn costs nothing more", async () => {
+    const before = await rows("exchanges");
+    const sockets = await openAt(slowNode.port, 8);
+    const [slow, gone] = [sockets.slice(0, 3), sockets.slice(3)];
+    const answers = slow.map((socket) => ask(socket, request("POST", "/slow")));
+    for (const socket of gone) socket.write(exchangeRequest());
+    await answers[0];
+    for (const socket of gone) socket.destroy();
+    expect(statuses(await Promise.all(answers))).toEqual([200, 200, 200]);
+    expect(statuses(await askTogether([exchangeRequest()], { at: slowNode }))).toEqual([200]); // behind them in the line
+    expect(await rows("exchanges")).toBe(before + 1);
+    for (const socket of slow) socket.destroy();
   });
 });
 
 describe("a stall of two seconds (P12.5)", () => {
   test("readiness fails, the excess is turned away, those who are taken are served, and all is well again", async () => {
     expect((await send(node, "GET", "/readyz")).status).toBe(200);
-    const requests = Array.from({ length: 300 }, () => request("POST", "/oauth2/token", "grant_type=none"));
+    const requests = Array.from({ length: 500 }, () => request("POST", "/oauth2/token", "grant_type=none"));
     const [readiness, ...replies] = await askTogether([request("GET", "/readyz"), ...requests], { at: node, standStillMs: 2_000 });
     expect([readiness?.status, readiness?.text]).toEqual([503, JSON.stringify({ status: "the server stood still" })]);
     expect(new Set(statuses(replies))).toEqual(new Set([401, 503]));

@@ -49,7 +49,7 @@ const heldRoute = defineRoute({
 beforeAll(async () => {
   server = await startTestServer("sqlite");
   partner = await createTestPartner(server);
-  // its clock stands still: nobody is turned away for a long turn of the event loop, but only for what is under way
+  // its clock stands still: on a fast machine no more may be under way than on a slow one
   const overload = new Overload({ nowMs: () => 0 });
   deps = await openDeps(server.deps.config, { log: openLog("error", { write: () => undefined }), overload });
   app = createApp(deps);
