@@ -122,8 +122,10 @@ describe.each(DIALECTS)("threads as the contract has them on %s", (dialect) => {
   const list = (query: string) => call(server, "GET", `${HOME}/${thread.threadId}/messages?${query}`, token);
 
   test.each([
-    ...["-1", "-0.5", "1.5", "x", "1e400", "NaN", "9007199254740993", "1,2", "%00"].map((value) => `start_index=${value}`),
-    ...["-1", "0", "0.5", "x", "", "-1e9", "NaN", "Infinity", "null"].map((value) => `limit_num=${value}`),
+    ...["-1", "-0.5", "1.5", "x", "", "%20", "0x1", "1e1", "1e400", "NaN", "9007199254740993", "1,2", "%00"].map(
+      (value) => `start_index=${value}`,
+    ),
+    ...["-1", "0", "0.5", "x", "", "%20", "0x10", "1e2", "-1e9", "NaN", "Infinity", "null"].map((value) => `limit_num=${value}`),
     ...[
       "10000-01-01",
       "+010000-01-01",

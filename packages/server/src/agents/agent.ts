@@ -5,8 +5,9 @@ export interface Agent {
    * with chunks: a chunk is as long as it happens to be.
    *
    * Must stop its own work once `signal` is aborted (the user has cancelled, the time is over, the server stops); whatever it says after that is not
-   * heard. A listener of the signal must not throw: Node ends the process for it. What it throws itself is logged, its message cut to 300 characters:
-   * it should not say what the user wrote. May be asked the same question again, with the same `taskId`, where a node died before the first chunk was stored.
+   * heard. What it throws itself, and what a listener of the signal throws, is logged, its message cut to 300 characters:
+   * it should not say what the user wrote. What is thrown outside of both ends the process, as ever in Node: in a timer, or in a listener of another
+   * signal that it has made out of this one. May be asked the same question again, with the same `taskId`, where a node died before the first chunk was stored.
    */
   answer(question: Question, signal: AbortSignal): AsyncIterable<AgentEvent>;
 }

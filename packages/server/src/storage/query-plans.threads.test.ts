@@ -84,7 +84,8 @@ async function fillWithThreads(opened: TestStore, partnerIds: readonly string[])
 }
 
 /** Rows that are unpacked from what was bound, or were found by an index before: never more than were asked for. */
-const BOUNDED = /^(?:SCAN|reads all that the partner has: SEARCH) (?:json_each|waiting|lapsed|ready|behind|page|\(subquery)/;
+const BOUNDED =
+  /^(?:SCAN|reads all that the partner has: SEARCH) (?:json_each|waiting|lapsed|ready|behind|page|\(subquery)|^SCAN \d+-ROW VALUES CLAUSE \|/;
 /** What is left of deletions is an index of its own. */
 const DELETED = /threads_deleted/;
 /** Messages without an answer are few, and PostgreSQL takes whatever is unpacked for a hundred rows: then it is as well to read them all. */

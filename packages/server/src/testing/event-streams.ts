@@ -1,11 +1,11 @@
 import { StoreUnavailable } from "@cambist/protocol";
 import { vi } from "vitest";
 import type { EventSink } from "../http/route.ts";
-import type { EventBatch, EventPosition, ThreadKey } from "../storage/thread-store.ts";
+import type { EventBatch, EventPosition, StoredEvent, ThreadKey } from "../storage/thread-store.ts";
 import { openLog } from "../telemetry/log.ts";
 import type { StreamRequest } from "../threads/event-stream.ts";
 import { EventStreams } from "../threads/event-streams.ts";
-import { chunkEvent } from "../threads/thread-events.ts";
+import { chunkEvent, taskStatusEvent } from "../threads/thread-events.ts";
 
 export const PARTNER = "prt_1";
 export const USER = { partnerId: PARTNER, userId: "user-1" };
@@ -123,10 +123,18 @@ export class StreamsStage {
 
   /** Written by a task: of this node, which publishes it, or of another one. */
   write(count: number, where: "here" | "elsewhere", threadId = THREAD, text?: string): void {
+    this.store(where, threadId, (firstId) => Array.from({ length: count }, (_n, index) => chunkEvent(text ?? `${firstId + index}`)));
+  }
+
+  /** The end of that task. */
+  end(where: "here" | "elsewhere", threadId = THREAD): void {
+    this.store(where, threadId, () => [taskStatusEvent("task-1", "answered", false)]);
+  }
+
+  private store(where: "here" | "elsewhere", threadId: string, eventsFrom: (firstId: number) => StoredEvent[]): void {
     const last = this.stored.findLast((batch) => batch.threadId === threadId);
     const firstId = last === undefined ? 1 : last.firstId + last.events.length;
-    const events = Array.from({ length: count }, (_n, index) => chunkEvent(text ?? `${firstId + index}`));
-    const batch = { partnerId: PARTNER, threadId, firstId, events };
+    const batch = { partnerId: PARTNER, threadId, firstId, events: eventsFrom(firstId) };
     this.stored.push(batch);
     if (where === "here") this.streams.publish(batch);
   }

@@ -84,7 +84,7 @@ describe("clocks", () => {
     stuck.isStuck = true;
     stage.write(1, "here");
     stage.write(1, "elsewhere");
-    await stage.pass(250);
+    await stage.pass(1_250);
     expect(sink.ids).toEqual([1, 2]);
     await stage.pass(30_000);
     expect(stuck.state).toBe("destroyed");

@@ -80,4 +80,43 @@ describe("looking for what other nodes have written", () => {
     await stage.pass(BEAT_MS);
     expect(sinks[1_399]?.ids).toEqual([1, 2]);
   });
+
+  test("a thread that this node writes to is not looked at, and is again a second after the last words, or at the end of its task", async () => {
+    const [first, second] = openThreads(2);
+    for (let n = 0; n < 8; n++) {
+      stage.write(1, "here", "thread-1");
+      if (n === 3) stage.end("here", "thread-1");
+      await stage.pass(BEAT_MS);
+    }
+    const [both, other] = [["thread-1", "thread-2"], ["thread-2"]];
+    expect(stage.looks.map((look) => look.toSorted())).toEqual([other, other, other, both, other, other, other, other]);
+    stage.looks.length = 0;
+    await stage.pass(4 * BEAT_MS);
+    expect(stage.looks.map((look) => look.toSorted())).toEqual([other, other, both, both]);
+    expect([first?.ids, second?.ids]).toEqual([[1, 2, 3, 4, 6, 7, 8, 9], []]);
+  });
+
+  test("threads that are not looked at take nobody's turn: of 700, 600 of them this node's, the others are all looked at in each beat", async () => {
+    openThreads(700);
+    for (let n = 1; n <= 600; n++) stage.write(1, "here", `thread-${n}`);
+    await stage.pass(2 * BEAT_MS);
+    expect(stage.looks).toEqual([upTo(700, 601), upTo(700, 601)].map((look) => look.map((n) => `thread-${n}`)));
+  });
+
+  test("what another node writes where this one has just written comes within two seconds: its lease may be lost without its hearing of it", async () => {
+    const sink = stage.open();
+    stage.write(2, "here");
+    stage.write(2, "elsewhere");
+    await stage.pass(1_500);
+    expect(sink.ids).toEqual(upTo(4));
+  });
+
+  test("the next answer of a thread comes at once, also where another node gives it", async () => {
+    const sink = stage.open();
+    stage.write(2, "here");
+    stage.end("here");
+    stage.write(2, "elsewhere");
+    await stage.pass(BEAT_MS);
+    expect(sink.ids).toEqual([1, 2, 4, 5]);
+  });
 });

@@ -6,21 +6,15 @@ import type { EndedTokens } from "../storage/token-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { EventPages } from "./event-pages.ts";
-import { type Channel, EventStream, type EventStreamPorts, streamEnd, type StreamRequest } from "./event-stream.ts";
+import { EventLooks, keyOf, type LookedAt } from "./event-looks.ts";
+import { EventStream, type EventStreamPorts, streamEnd, type StreamRequest } from "./event-stream.ts";
 import { StreamRoom } from "./stream-room.ts";
-import { encodeEvents, eventsBehind, lastIdOf } from "./thread-events.ts";
+import { encodeEvents, endsTask, eventsBehind, lastIdOf } from "./thread-events.ts";
 import { Turns } from "./turns.ts";
 
 const BEAT_MS = 250;
-/** Threads that are looked at in one beat for what other nodes have written; those where something came a moment ago are looked at in each. */
-const LOOKED_AT_MAX = 500;
-const LIVELY_MS = 5_000;
-/**
- * The store does not give everything in one go, and is asked again at once where something came: for those threads of which it came, or for all of the
- * look where it was so much that others may have been left out. Not for ever: threads that take turns would wait.
- */
-const LOOKS_IN_A_ROW_MAX = 20;
-const MUCH_BYTES = 64 * 1024;
+/** Threads that are asked about in one beat: are they still there? */
+const ASKED_ABOUT_MAX = 500;
 /** Threads that another node has deleted are looked for in one beat of so many. */
 const BEATS_BETWEEN_DELETIONS = 9;
 /**
@@ -44,10 +38,8 @@ export interface EventStreamsPorts {
   readonly metrics: Pick<Metrics, "changeOpenStreams">;
 }
 
-interface OpenChannel extends Channel {
+interface OpenChannel extends LookedAt {
   readonly streams: Set<EventStream>;
-  /** When something was last found that another node had written. */
-  foundAtMs: number;
 }
 
 /**
@@ -60,11 +52,10 @@ export class EventStreams {
   private readonly channels = new Map<string, OpenChannel>();
   private readonly streams = new Set<EventStream>();
   private readonly room = new StreamRoom();
-  private readonly toLookAt = new Turns(this.channels);
+  private readonly looks: EventLooks<OpenChannel>;
   private readonly toFindDeleted = new Turns(this.channels);
   private readonly toJudge = new Turns(this.streams);
   private timer: NodeJS.Timeout | undefined;
-  private isLooking = false;
   private isFindingDeleted = false;
   private beats = 0;
   private isClosed = false;
@@ -73,6 +64,7 @@ export class EventStreams {
     this.ports = ports;
     const { threads, nowMs, monotonicMs, log } = ports;
     this.streamPorts = { pages: new EventPages(threads), nowMs, monotonicMs, log };
+    this.looks = new EventLooks(this.channels, { threads, deliver: (channel, batch) => this.deliver(channel, batch), monotonicMs, log });
   }
 
   start(): void {
@@ -92,7 +84,7 @@ export class EventStreams {
     const key = keyOf({ partnerId: owner.partnerId, threadId });
     let channel = this.channels.get(key);
     if (channel === undefined) {
-      channel = { partnerId: owner.partnerId, threadId, lastEventId, streams: new Set(), foundAtMs: -Infinity };
+      channel = { partnerId: owner.partnerId, threadId, lastEventId, streams: new Set(), foundAtMs: -Infinity, ownAtMs: -Infinity };
       this.channels.set(key, channel);
     }
     channel.lastEventId = Math.max(channel.lastEventId, lastEventId);
@@ -123,9 +115,9 @@ export class EventStreams {
   publish(batch: EventBatch): void {
     const channel = this.channels.get(keyOf(batch));
     if (channel === undefined) return;
-    if (batch.firstId <= channel.lastEventId + 1) return void this.deliver(channel, batch);
-    channel.foundAtMs = this.ports.monotonicMs(); // in the next look, where one is under way
-    void this.look(() => [channel]);
+    if (batch.firstId > channel.lastEventId + 1) return this.looks.lookAt(channel);
+    this.deliver(channel, batch);
+    channel.ownAtMs = endsTask(batch) ? -Infinity : this.ports.monotonicMs(); // the next task may be another node's
   }
 
   /** Gives how many bytes of news it was. */
@@ -166,7 +158,7 @@ export class EventStreams {
       stream.beat(atMs);
       if (atMs - stream.verifiedAtMs > UNJUDGED_MS_MAX) stream.end("store_unavailable"); // also while the last question is not answered
     }
-    void this.look(() => this.channelsToLookAt(atMs));
+    this.looks.lookAtNext(atMs);
     if (++this.beats % BEATS_BETWEEN_DELETIONS === 0) void this.endDeleted();
     this.judge(atMs);
   }
@@ -175,49 +167,13 @@ export class EventStreams {
     if (this.isFindingDeleted || this.channels.size === 0) return;
     this.isFindingDeleted = true;
     try {
-      const channels = this.toFindDeleted.take(LOOKED_AT_MAX);
+      const channels = this.toFindDeleted.take(ASKED_ABOUT_MAX);
       for (const thread of await this.ports.threads.listDeleted(channels)) this.endThread(thread);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) this.ports.log.error("deleted threads cannot be looked for", { error });
     } finally {
       this.isFindingDeleted = false;
     }
-  }
-
-  private channelsToLookAt(atMs: number): readonly OpenChannel[] {
-    const inTurn = this.toLookAt.take(LOOKED_AT_MAX);
-    if (inTurn.length === this.channels.size) return inTurn;
-    const lively = [...this.channels.values()].filter(({ foundAtMs }) => atMs - foundAtMs < LIVELY_MS);
-    return [...new Set([...lively, ...inTurn])];
-  }
-
-  /** @param choose called where no other look is under way: nobody loses its turn to one that is. */
-  private async look(choose: () => readonly OpenChannel[]): Promise<void> {
-    if (this.isLooking) return;
-    this.isLooking = true;
-    try {
-      let channels = choose();
-      for (let looks = 0; looks < LOOKS_IN_A_ROW_MAX && channels.length > 0; looks++) channels = await this.lookOnce(channels);
-    } catch (error) {
-      if (!(error instanceof StoreUnavailable)) this.ports.log.error("events cannot be looked for", { error });
-    } finally {
-      this.isLooking = false;
-    }
-  }
-
-  /** Gives those of them that there may be more of. */
-  private async lookOnce(channels: readonly OpenChannel[]): Promise<readonly OpenChannel[]> {
-    const found = new Set<OpenChannel>();
-    let bytes = 0;
-    for (const batch of await this.ports.threads.readNewEvents(channels)) {
-      const channel = this.channels.get(keyOf(batch));
-      const news = channel === undefined ? 0 : this.deliver(channel, batch);
-      if (channel === undefined || news === 0) continue;
-      channel.foundAtMs = this.ports.monotonicMs();
-      found.add(channel);
-      bytes += news;
-    }
-    return bytes < MUCH_BYTES ? [...found] : channels;
   }
 
   private judge(atMs: number): void {
@@ -241,8 +197,4 @@ export class EventStreams {
       stream.askedAtMs = Math.min(stream.askedAtMs, atMs - JUDGED_EVERY_MS + JUDGED_AGAIN_MS);
     }
   }
-}
-
-function keyOf({ partnerId, threadId }: ThreadKey): string {
-  return `${partnerId}/${threadId}`;
 }

@@ -3,6 +3,12 @@ import type { EventBatch, LeaseState, TaskOutput, TaskStore } from "../storage/t
 
 /** No more often is anything of an answer written but its first words: a long one is a row for each of these, and not for each of its chunks. */
 const WRITE_EVERY_MS = 100;
+/**
+ * Where a write takes long, since much is at work here or the store is slow, the next one comes later: it writes more in each row, which costs little,
+ * in fewer rows, which cost most. Without that, a node that is nearly busy would fall behind for good.
+ */
+const WRITING_SHARE_MAX = 1 / 2;
+const WRITE_EVERY_MS_MAX = 300;
 const RETRY_MS = 250;
 
 export interface EventWriterPorts {
@@ -61,6 +67,7 @@ export class EventWriter {
 
   private schedule(): void {
     if (this.underWay !== undefined || this.fresh.size + this.waiting.size === 0) return;
+    if (this.timerAtMs <= this.dueAtMs && this.fresh.size === 0) return; // as it is for nearly every word
     const nowMs = performance.now();
     const atMs = this.fresh.size > 0 ? nowMs : Math.max(nowMs, this.dueAtMs);
     if (atMs >= this.timerAtMs) return;
@@ -80,12 +87,13 @@ export class EventWriter {
     const nowMs = performance.now();
     this.writing = this.fresh;
     this.fresh = new Set();
-    if (nowMs >= this.dueAtMs) {
-      for (const source of this.waiting) this.writing.add(source);
-      this.waiting.clear();
-      this.dueAtMs = nowMs + WRITE_EVERY_MS;
-    }
+    if (nowMs < this.dueAtMs) return this.append([...this.writing]);
+    for (const source of this.waiting) this.writing.add(source);
+    this.waiting.clear();
+    this.dueAtMs = nowMs + WRITE_EVERY_MS;
     await this.append([...this.writing]);
+    const tookMs = performance.now() - nowMs;
+    this.dueAtMs = Math.max(this.dueAtMs, nowMs + Math.min(tookMs / WRITING_SHARE_MAX, WRITE_EVERY_MS_MAX));
   }
 
   /** What the store refuses, and not for being away, is found by writing each task's alone: one of them must not hold up the others. */

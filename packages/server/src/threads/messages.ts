@@ -48,7 +48,14 @@ const time = z
     return ms;
   });
 
-const count = (least: number) => z.coerce.number("is not a number").int("is not a whole number").min(least, `is under ${least}`);
+/** An empty text would be 0 for JavaScript, and `0x10` and `1e2` numbers. */
+const DECIMAL = /^-?\d+(?:\.\d+)?$/;
+
+const count = (least: number) =>
+  z.preprocess(
+    (text) => (typeof text === "string" && DECIMAL.test(text) ? Number(text) : Number.NaN),
+    z.number("is not a number").int("is not a whole number").min(least, `is under ${least}`),
+  );
 
 const listQuery = z
   .strictObject({

@@ -120,9 +120,14 @@ export class TaskOutputs implements OutputSource {
     this.unwrittenCharacters += EVENT_CHARACTERS + characters;
   }
 
-  /** Resolves at once unless too much is not written yet. */
+  /** Too much is not written yet. */
+  get isFull(): boolean {
+    return this.unwrittenCharacters > UNWRITTEN_CHARACTERS_MAX;
+  }
+
+  /** Resolves when something was written, or the signal is aborted. */
   async room(signal: AbortSignal): Promise<void> {
-    if (this.unwrittenCharacters <= UNWRITTEN_CHARACTERS_MAX || signal.aborted) return;
+    if (signal.aborted) return;
     await new Promise<void>((resolve) => {
       const onRoom = () => {
         signal.removeEventListener("abort", onRoom);

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { StoreUnavailable } from "@cambist/protocol";
-import type { Agent, Question } from "../agents/agent.ts";
+import type { Agent, AgentEvent, Question } from "../agents/agent.ts";
 import { newEntityId } from "../ids.ts";
 import type { ClaimedTask, EventBatch, LeaseState, TaskEnd, TaskStore, ThreadStore } from "../storage/thread-store.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { EventWriter } from "./event-writer.ts";
+import { guardListeners } from "./guarded-signal.ts";
 import { TaskOutputs } from "./task-output.ts";
 import { messageEvent, type Outcome, taskStatusEvent } from "./thread-events.ts";
 
@@ -58,6 +59,10 @@ export class TaskRun {
     this.ports = ports;
     this.prolongedAtMs = ports.nowMs();
     this.outputs = new TaskOutputs(task, (state) => this.note(state));
+    const { taskId, threadId } = task;
+    guardListeners(this.controller.signal, (error) =>
+      ports.log.warn("a listener of the agent's signal failed", { taskId, threadId, error }),
+    );
   }
 
   abort(why: Abort): void {
@@ -145,24 +150,31 @@ export class TaskRun {
     }
   }
 
+  /** Resolves when the agent has said all, or at once when the signal is aborted: an agent that does not stop is not waited for. */
   private async listen(question: Question): Promise<void> {
     const { signal } = this.controller;
     const events = this.ports.agent.answer(question, signal)[Symbol.asyncIterator]();
-    const heard = unlessAborted(signal);
+    const { aborted, forget } = whenAborted(signal);
     try {
-      for (let count = 1; !signal.aborted; count++) {
-        const next = await heard(events.next());
-        if (next === undefined || next.done === true) return;
-        this.outputs.add(next.value);
-        this.ports.writer.add(this.outputs);
-        await this.outputs.room(signal);
-        if (count % EVENTS_PER_TURN === 0) await new Promise(setImmediate);
-      }
+      await Promise.race([this.hear(events), aborted]);
     } finally {
-      // an agent that does not stop is not waited for
+      forget();
       void Promise.resolve()
         .then(() => events.return?.())
         .catch(() => undefined);
+    }
+  }
+
+  /** Takes nothing more once the signal is aborted, but may wait for ever. */
+  private async hear(events: AsyncIterator<AgentEvent>): Promise<void> {
+    const { signal } = this.controller;
+    for (let count = 1; !signal.aborted; count++) {
+      const next = await events.next();
+      if (next.done === true || signal.aborted) return;
+      this.outputs.add(next.value);
+      this.ports.writer.add(this.outputs);
+      if (this.outputs.isFull) await this.outputs.room(signal);
+      if (count % EVENTS_PER_TURN === 0) await new Promise(setImmediate);
     }
   }
 
@@ -204,16 +216,15 @@ async function patiently<T>(work: () => Promise<T>, isOver: () => boolean): Prom
   }
 }
 
-/** Gives what a promise gives, or undefined once the signal is aborted, whether or not the promise ever settles; one after the other. */
-function unlessAborted(signal: AbortSignal): <T>(promise: Promise<T>) => Promise<T | undefined> {
-  let giveUp: (() => void) | undefined;
-  signal.addEventListener("abort", () => giveUp?.(), { once: true });
-  return (promise) =>
-    new Promise((resolve, reject) => {
-      giveUp = () => resolve(undefined);
-      promise.then(resolve, reject);
-      if (signal.aborted) resolve(undefined);
-    });
+const nothing = () => undefined;
+
+/** To be forgotten once nobody waits for it. */
+function whenAborted(signal: AbortSignal): { readonly aborted: Promise<void>; readonly forget: () => void } {
+  let onAbort: () => void = nothing;
+  const aborted = new Promise<void>((resolve) => (onAbort = resolve));
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  return { aborted, forget: () => signal.removeEventListener("abort", onAbort) };
 }
 
 /** The end of what was said, as much of it as an agent is given. */

@@ -21,6 +21,10 @@ export function taskStatusEvent(taskId: string, outcome: Outcome, isIdle: boolea
   return ["task_status", { task_id: taskId, status: isIdle ? "Complete" : "Running", outcome }];
 }
 
+export function endsTask({ events }: EventBatch): boolean {
+  return events.at(-1)?.[0] === "task_status";
+}
+
 /** A message as it is on the wire. */
 export function messageView({ messageId, message, isUserMessage, sentAtMs, citations }: Message) {
   return {
@@ -39,18 +43,39 @@ export function chunkText(events: readonly StoredEvent[]): string {
 
 /** JSON has no line break of its own, so that whatever a text holds cannot end the line that it is on, and forge an event. */
 export function encodeEvents({ firstId, events }: EventBatch): string {
-  return events.map(([kind, data], index) => encodeEvent(firstId + index, kind, data)).join("");
+  let text = "";
+  let id = firstId;
+  for (const [kind, data] of events) text += lines(id++, kind, data);
+  return withoutOtherLineBreaks(text);
 }
 
 export function encodeEvent(id: number, kind: string, data: unknown): string {
-  return `id: ${id}\nevent: ${kind}\ndata: ${oneLine(JSON.stringify({ [kind]: data }))}\n\n`;
+  return withoutOtherLineBreaks(lines(id, kind, data));
+}
+
+function lines(id: number, kind: string, data: unknown): string {
+  return `id: ${id}\nevent: ${kind}\ndata: {"${kind}":${isChunk(kind, data) ? chunkJson(data) : JSON.stringify(data)}}\n\n`;
+}
+
+interface Chunk {
+  readonly message: string;
+  readonly final_chunk: boolean;
+}
+
+function isChunk(kind: string, data: unknown): data is Chunk {
+  return kind === "message_chunk" && typeof (data as Partial<Chunk>).message === "string";
+}
+
+/** Nearly all events are chunks, and this takes half the time of writing the object. */
+function chunkJson({ message, final_chunk: isFinal }: Chunk): string {
+  return `{"message":${JSON.stringify(message)},"final_chunk":${isFinal}}`;
 }
 
 /** JSON lets these stand, and they end no line of a stream; but clients read lines with what their language takes for one, and would find a forged one. */
 const OTHER_LINE_BREAKS = /[\u0085\u2028\u2029]/g;
 
-function oneLine(json: string): string {
-  return json.replaceAll(OTHER_LINE_BREAKS, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+function withoutOtherLineBreaks(text: string): string {
+  return text.replaceAll(OTHER_LINE_BREAKS, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** The part of it that comes after the event with this id. */

@@ -2,7 +2,7 @@ import { type Kysely, sql, type Transaction } from "kysely";
 import type { Dialect } from "../dialect.ts";
 import type { Schema } from "../schema.ts";
 import type { ClaimedTask, EventBatch, LeasedTask, LeaseState, StoredQuestion, TaskEnd, TaskOutput, TaskStore } from "../thread-store.ts";
-import { writeEvents, writeOutputs } from "./task-output.ts";
+import { type Unpacking, writeEvents, writeOutputs } from "./task-output.ts";
 import type { ThreadEraser } from "./thread-deletion.ts";
 import { purgeEvents } from "./thread-events.ts";
 import { listFiles, readFile } from "./thread-files.ts";
@@ -171,7 +171,7 @@ async function prolong(
  */
 async function finish(
   db: Transaction<Schema>,
-  dialect: Pick<Dialect, "unpack">,
+  dialect: Unpacking,
   output: TaskOutput,
   { end, nowMs }: { readonly end: TaskEnd; readonly nowMs: number },
 ): Promise<EventBatch[] | undefined> {
