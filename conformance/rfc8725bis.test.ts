@@ -118,7 +118,7 @@ test("bis §3.13: a PBES2 iteration count is never worked through", async () => 
   const token = `${encodePart(header)}.${encodePart("key")}.${encodePart("iv")}.${encodePart("x")}.${encodePart("tag")}`;
   const started = performance.now();
   expect(await refusalFor(token)).toMatchObject(refusalOf("jwt_encrypted"));
-  expect(performance.now() - started).toBeLessThan(1_000); // 2^31 rounds take minutes
+  expect(performance.now() - started).toBeLessThan(10_000); // 2^31 rounds take minutes
   expect(await refusalFor(subjectToken(setting.partner, {}, { p2c: 1 }))).toMatchObject(refusalOf("jwt_header_member_unsupported"));
 });
 

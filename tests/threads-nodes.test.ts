@@ -89,7 +89,7 @@ describe.each(DIALECTS)("two nodes on one %s", (dialect) => {
       at.agent.say(number, `word ${count} `);
       const saidMs = performance.now();
       for (const reader of readers) await reader.until(isChunk(`word ${count} `));
-      expect(performance.now() - saidMs).toBeLessThan(3_000);
+      expect(performance.now() - saidMs).toBeLessThan(5_000);
     }
     at.agent.end(number);
     const [here, there] = await Promise.all(readers.map((reader) => reader.until(isComplete)));
@@ -100,7 +100,7 @@ describe.each(DIALECTS)("two nodes on one %s", (dialect) => {
     for (const reader of readers) reader.close();
   });
 
-  test("cancelled at the other node: the agent is told within 3 s, and the answer ends as cancelled", async () => {
+  test("cancelled at the other node: the agent is told within 5 s, and the answer ends as cancelled", async () => {
     const { threadId, sent, at, other, number } = await ask();
     at.agent.say(number, "some words");
     const reader = await openStream(other, threadId, token);
@@ -109,7 +109,7 @@ describe.each(DIALECTS)("two nodes on one %s", (dialect) => {
     expect((await call(other, "DELETE", `/v2/threads/${threadId}/task`, token)).status).toBe(200);
     const signal = at.agent.questions[number]?.signal;
     await expect.poll(() => signal?.aborted, { interval: 20, timeout: 10_000 }).toBe(true);
-    expect(performance.now() - cancelledMs).toBeLessThan(3_000);
+    expect(performance.now() - cancelledMs).toBeLessThan(5_000);
     at.agent.say(number, "too late");
     const events = await reader.until(isComplete);
     expect([outcomeOf(events), textOf(events)]).toEqual(["cancelled", "some words\n\nUser cancelled message"]);

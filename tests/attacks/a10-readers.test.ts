@@ -30,7 +30,7 @@ import { expectProblem, tally } from "./a9-setting.ts";
 
 const STREAMS_MAX = 5;
 /** In which the server has seen that a connection is gone. */
-const GONE = { timeout: 5_000 };
+const GONE = { timeout: 20_000 };
 
 let server: TestServer;
 let partner: TestPartner;

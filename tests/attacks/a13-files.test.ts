@@ -7,6 +7,7 @@ import { admin, call, createTestPartner, startTestServer, type TestServer } from
 import { HOME } from "./a10-setting.ts";
 import { B, expectFault, type FilesSetting, formOf, MIB, open, openFilesSetting, partOf, sendAll, TYPE } from "./a13-files-setting.ts";
 import { expectProblem } from "./a9-setting.ts";
+import { leastCpuMs } from "./least-cpu-ms.ts";
 
 /* P13.8, files that users upload. What a form of parts may look like is http/multipart.test.ts; whose files they are is a13-file-owners.test.ts. */
 
@@ -83,9 +84,8 @@ describe.each(DIALECTS)("files on %s", (dialect) => {
       expectFault(await upload(formOf(file, partOf("x", { name: "note", parameters: "" }))), "note", /not a known field/);
       expectFault(await upload(formOf(partOf("x", { name: "__proto__" }))), "__proto__", /not a known field/);
       expectFault(await upload(formOf(partOf("/etc/passwd", { parameters: "" }))), "file", /no filename/);
-      const begun = performance.now();
-      expect((await upload(formOf(...Array<Buffer>(10_000).fill(file)))).status).toBe(422);
-      expect(performance.now() - begun, "milliseconds").toBeLessThan(1_000);
+      const uploadMany = async () => expect((await upload(formOf(...Array<Buffer>(10_000).fill(file)))).status).toBe(422);
+      expect(await leastCpuMs(uploadMany, 1_000)).toBeLessThan(1_000);
       expect((await rowsOf()).length).toBe(before);
     });
 

@@ -13,7 +13,7 @@ import {
 } from "../../packages/server/src/testing/server.ts";
 import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
-import { fastestMs } from "./fastest-ms.ts";
+import { leastCpuMs } from "./least-cpu-ms.ts";
 
 /*
  * A4, iss, sub, aud and the shape of the payload: P4.1, P4.11, P4.15–P4.21. Times: a4-times.test.ts. Replay (P4.12–P4.14):
@@ -121,7 +121,7 @@ describe("aud", () => {
   test("P4.18 400: an aud of 5 000 strings is refused by its size, at once", async () => {
     const token = subjectToken(partner, { aud: [...Array.from({ length: 5_000 }, () => "a"), ISSUER] });
     await expectRefusal(server, await exchange(partner, token), { code: "jwt_too_large" });
-    expect(await fastestMs(() => exchange(partner, token))).toBeLessThan(50);
+    expect(await leastCpuMs(() => exchange(partner, token), 50)).toBeLessThan(50);
   });
 
   test("P4.18 400: a token of more than 16 KiB is refused, one that stays below is not", async () => {

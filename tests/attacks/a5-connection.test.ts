@@ -27,6 +27,8 @@ import {
 /* A5, the connection to a JWKS host: how long it may take (P5.6), its certificate (P5.23), and what the host is told (P5.24). */
 
 const MINUTE_MS = 60_000;
+/** 5 s, and what a busy machine adds; two waits in a row, for the name and the answer or for another try, are 10 s. */
+const GIVEN_UP_MS_MAX = 9_000;
 const KEY = makeTestKey("ES256");
 
 let setting: JwksSetting;
@@ -81,12 +83,13 @@ describe("a JWKS host that takes its time", () => {
       ended++;
       return { replies, ms: performance.now() - started };
     });
-    for (let i = 0; i < 100; i++) expectGranted(await exchange(b, subjectToken(b)));
-    expect(ended).toBe(0);
+    let servedMeanwhile = 0;
+    for (; ended === 0 && servedMeanwhile < 100; servedMeanwhile++) expectGranted(await exchange(b, subjectToken(b)));
+    expect(servedMeanwhile, "long before the first of them is given up").toBeGreaterThan(20);
     const others = await Promise.all(pending);
     for (const { replies, ms } of others) {
       expect(ms).toBeGreaterThan(4_900);
-      expect(ms).toBeLessThan(6_000);
+      expect(ms).toBeLessThan(GIVEN_UP_MS_MAX);
       for (const reply of replies) {
         expect(reply).toMatchObject({ status: 503, json: { error: "temporarily_unavailable" } });
         expect(reply.json["error_description"]).toMatch(/did not answer within 5 s|its host name does not resolve/);
@@ -97,13 +100,13 @@ describe("a JWKS host that takes its time", () => {
     // P5.7: a set that ran out while nobody asked is the one thing that is waited for, once; then the last good keys serve
     const { reply, ms } = await oneOfIdle;
     expectGranted(reply);
-    expect(ms).toBeLessThan(6_000);
+    expect(ms).toBeLessThan(GIVEN_UP_MS_MAX);
     expectGranted(await exchange(idle, subjectToken(idle)));
     expect(await registration).toMatchObject({
       status: 422,
       json: { errors: [{ field: "jwks_uri", message: "its host name does not resolve" }] },
     });
-    expect(performance.now() - started).toBeLessThan(6_000);
+    expect(performance.now() - started).toBeLessThan(GIVEN_UP_MS_MAX);
     const { text } = await send(slow, "GET", "/metrics");
     const failed = [...text.matchAll(/^cambist_jwks_fetches_total\{outcome="(?:timeout|unresolved)"\} (\d+)$/gm)];
     expect(failed.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(5);

@@ -5,8 +5,8 @@ import { encodePart, makeTestKey, signatureOf, type TestKey } from "../../packag
 import { exchange, subjectClaims, subjectToken, type TestPartner, type TestServer } from "../../packages/server/src/testing/server.ts";
 import { expectGranted } from "./expect-granted.ts";
 import { expectRefusal } from "./expect-refusal.ts";
-import { fastestMs } from "./fastest-ms.ts";
 import { createJwksPartner, type JwksSetting, keyReport, refreshKeys, startJwksSetting } from "./jwks-setting.ts";
+import { leastCpuMs } from "./least-cpu-ms.ts";
 
 /*
  * A5, which keys of a fetched set are used: P5.13–P5.19. Each bad key stands beside a good one, which goes on working; the report says why
@@ -182,7 +182,7 @@ describe("the set as a whole", () => {
     const reply = await exchange(partner, subjectToken(partner));
     await expectRefusal(server, reply, { status: 503, error: "temporarily_unavailable", code: "partner_keys_unavailable" });
     expect(reply.json["error_description"]).toMatch(/5000 keys; publish at most 50/);
-    expect(await fastestMs(() => refreshKeys(server, partner))).toBeLessThan(50);
+    expect(await leastCpuMs(() => refreshKeys(server, partner), 50)).toBeLessThan(50);
     partner.set.publish([partner.key, ...filler(50)]);
     expect((await refreshKeys(server, partner)).json["last_failure"]).toMatch(/51 keys/);
     partner.set.publish([partner.key, ...filler(49)]);

@@ -81,7 +81,7 @@ describe.each(DIALECTS)("disabling that races exchanges on %s", (dialect) => {
     return { granted: granted.length, refused: results.filter(({ reply }) => reply.status !== 200).map(({ reply }) => reply) };
   }
 
-  const ROUNDS = repetitions({ short: 12, long: 100 });
+  const ROUNDS = repetitions({ short: 8, long: 100 });
 
   test("P6.9: of exchanges that race the disabling of their user, none that begins after it is granted", async () => {
     const { workspaceId } = await createTestUser(partner);

@@ -214,7 +214,7 @@ describe.each(DIALECTS)("conditions on %s", (dialect) => {
     expect(isOneHistory(made.entity, states, fields), "each answer is one change away from the one before it").toBe(true);
   });
 
-  const COUNTERS = repetitions({ short: 25, long: 100 }); // the work grows with their square
+  const COUNTERS = repetitions({ short: 20, long: 100 }); // the work grows with their square
 
   test(`P9.16: ${COUNTERS} counters at once that read, add one and write with If-Match lose nothing`, { timeout: 60_000 }, async () => {
     const { id } = await make(server, tenant, ORGANIZATION, { name: "0" });

@@ -113,7 +113,10 @@ const RULES: readonly { name: string; why: string; binds(path: string): boolean;
         name,
       ) &&
       !(name === "node:net" && [`${S}keys/public-address.ts`, `${S}http/client-address.ts`].includes(path)) && // read addresses, open nothing
-      !(name === "node:http" && [`${S}http/problem.ts`, `${S}http/router.ts`, `${S}http/guarded-server.ts`, `${S}http/send-answer.ts`].includes(path)), // names of status codes, and the server itself
+      !(
+        name === "node:http" &&
+        [`${S}http/problem.ts`, `${S}http/router.ts`, `${S}http/guarded-server.ts`, `${S}http/send-answer.ts`].includes(path)
+      ), // names of status codes, and the server itself
   },
   {
     name: "another package only through its entry",

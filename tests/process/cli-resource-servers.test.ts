@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runCliHere } from "./cli-here.ts";
 import { readDemoClient } from "./demo-partner.ts";
 import { freePort, makeDataDir, runCli, type ServerProcess, startServer } from "./spawn.ts";
 
@@ -23,7 +24,7 @@ afterAll(async () => {
   dataDir.remove();
 });
 
-const cli = (...args: string[]) => runCli(args, env);
+const cli = (...args: string[]) => runCliHere(args, env);
 
 // oxlint-disable-next-line typescript/no-explicit-any -- tests look into every shape
 async function json(...args: string[]): Promise<Record<string, any>> {
@@ -42,7 +43,7 @@ async function makeApi(): Promise<string> {
 describe("resource-server", () => {
   test("P11.11 create: the secret is shown once, or put into a new file of mode 0600; the log has none", async () => {
     const create = ["resource-server", "create", "--name", "Files", "--audience"];
-    const human = await cli(...create, "https://human.example");
+    const human = await runCli([...create, "https://human.example"], env);
     expect(human).toMatchObject({ code: 0, stderr: "", stdout: expect.stringMatching(/resource_server_id +rs_[^]*not shown again/) });
     const [secret = ""] = SECRET.exec(human.stdout) ?? [];
     expect(human.stdout.split(secret)).toHaveLength(2);

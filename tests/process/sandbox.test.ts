@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeJwt } from "../../packages/server/src/testing/jwt.ts";
 import { root } from "../house/import-graph.ts";
+import { runCliHere } from "./cli-here.ts";
 import { freePort, makeDataDir, runCli, type ServerProcess, startServer } from "./spawn.ts";
 
 const run = promisify(execFile);
@@ -150,11 +151,11 @@ describe("the command line says what is wrong", () => {
 
   test("sandbox-token without a subject, or before a sandbox, says what to do", async () => {
     const dataDir = makeDataDir();
-    expect(await runCli(["sandbox-token"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({
+    expect(await runCliHere(["sandbox-token"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({
       code: 2,
       output: expect.stringContaining("--service-account"),
     });
-    expect(await runCli(["sandbox-token", "--service-account"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({
+    expect(await runCliHere(["sandbox-token", "--service-account"], { CAMBIST_DATA_DIR: dataDir.path })).toMatchObject({
       code: 1,
       output: expect.stringContaining("npm start"),
     });

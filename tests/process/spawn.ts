@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { root } from "../house/import-graph.ts";
 
-const CLI = join(root, "packages/server/bin/cambist.js");
+export const CLI = join(root, "packages/server/bin/cambist.js");
 const READY_MS_MAX = 30_000;
 
 /** The real process, as an operator starts it. */
@@ -79,13 +79,14 @@ export async function startServer(command: "sandbox" | "serve", port: number, en
   throw new Error(`the server did not become ready (${code ?? "still running"}):\n${server.output()}`);
 }
 
-function startProcess(args: readonly string[], env: Record<string, string>, url: string): ServerProcess {
+/** Nothing of the environment of whoever runs the tests but what every program needs. */
+export function ownEnvironment(env: Record<string, string>): Record<string, string> {
   const { PATH = "", HOME = "", LANG = "" } = process.env;
-  const child = spawn(process.execPath, [CLI, ...args], {
-    cwd: root,
-    env: { PATH, HOME, LANG, ...env },
-    stdio: "pipe",
-  });
+  return { PATH, HOME, LANG, ...env };
+}
+
+function startProcess(args: readonly string[], env: Record<string, string>, url: string): ServerProcess {
+  const child = spawn(process.execPath, [CLI, ...args], { cwd: root, env: ownEnvironment(env), stdio: "pipe" });
   const printed = { all: "", stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].on("data", (chunk: Buffer) => {

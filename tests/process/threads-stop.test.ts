@@ -35,13 +35,13 @@ describe.concurrent("a graceful stop amid conversations", () => {
       const stoppedMs = performance.now();
       server.signal("SIGTERM");
       await Promise.all(streams.map(({ ended }) => ended));
-      expect(performance.now() - stoppedMs).toBeLessThan(2_000);
+      expect(performance.now() - stoppedMs, "while answers have 7 s to finish").toBeLessThan(5_000);
       for (const { events } of streams) {
         expect(events.at(-1)).toMatchObject({ kind: "stream_end", data: { reason: "server_stopping" } });
         expect(events.filter(isEnd)).toHaveLength(1);
       }
-      expect(await server.exited).toBe(0);
-      expect(performance.now() - stoppedMs).toBeLessThan(10_000);
+      expect(await server.exited, "1 where it takes 10 s by its own clock").toBe(0);
+      expect(performance.now() - stoppedMs, "the same with what a busy machine adds").toBeLessThan(15_000);
 
       server = await startServer("sandbox", port, env);
       const outcomes = [];

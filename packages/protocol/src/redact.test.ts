@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { redact } from "./redact.ts";
+import { leastCpuMs } from "./testing/least-cpu-ms.ts";
 
 const TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl";
 
@@ -23,9 +24,10 @@ describe("what is logged, recorded or said", () => {
   test("in a time that grows with the text and not with its square", () => {
     for (const unit of ["-ey", "ey.", "eyaaaaaaaa.", "eyaaaaaaaa..", "cambist_secret_", "sk-", "sk-0123456789abcdef"]) {
       const text = unit.repeat(1_000_000 / unit.length);
-      const started = performance.now();
-      redact(text);
-      expect(performance.now() - started, unit).toBeLessThan(1_000); // a square takes minutes
+      expect(
+        leastCpuMs(() => redact(text), 1_000),
+        unit,
+      ).toBeLessThan(1_000); // a square takes minutes
     }
   });
 

@@ -1,9 +1,11 @@
 import { Buffer } from "node:buffer";
+import { createECDH } from "node:crypto";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { takeInJwks } from "./key-intake.ts";
 import { freshKeyPair } from "../testing/key-pair.ts";
+import { leastCpuMs } from "../testing/least-cpu-ms.ts";
 import type { KeyFault } from "./key-intake.ts";
 
 function ecKey(namedCurve: string) {
@@ -16,6 +18,16 @@ function faultOf(jwk: object): KeyFault | undefined {
   if (!taken.ok) throw new Error(taken.fault.code);
   expect(taken.value.used.length + taken.value.refused.length).toBe(1);
   return taken.value.refused[0]?.fault;
+}
+
+/** One whose x begins with a zero byte, as of 256 one does: without the private half as a key object they are soon made. */
+function shortKey(crv: "P-256" | "P-384") {
+  const curve = createECDH(crv === "P-256" ? "prime256v1" : "secp384r1");
+  for (;;) {
+    const point = curve.generateKeys().subarray(1);
+    const coordinate = (from: number) => point.subarray(from, from + point.length / 2).toString("base64url");
+    if (point[0] === 0) return { kty: "EC", crv, x: coordinate(0), y: coordinate(point.length / 2) };
+  }
 }
 
 function changed(text: string, change: (bytes: Buffer) => Buffer): string {
@@ -33,8 +45,7 @@ describe.each([
   });
 
   test("is taken in with its leading zero byte and refused without it", () => {
-    let short = key;
-    while (Buffer.from(short.x, "base64url")[0] !== 0) short = ecKey(crv);
+    const short = shortKey(crv);
     expect(faultOf(short)).toBeUndefined();
     const x = changed(short.x, (bytes) => bytes.subarray(1));
     expect(faultOf({ ...short, x })).toEqual({ code: "ec_coordinate_length", member: "x", bytes: bytesExpected - 1, bytesExpected });
@@ -170,12 +181,8 @@ describe("an Ed25519 key", () => {
   test(`is cheap to check: ${JWKS_KEYS_MAX} within 100 ms`, () => {
     const { x } = freshKeyPair("ed25519").publicKey.export({ format: "jwk" });
     const keys = Array.from({ length: JWKS_KEYS_MAX }, () => ({ kty: "OKP", crv: "Ed25519", x }));
-    const tries = Array.from({ length: 5 }, () => {
-      const before = performance.now();
-      const taken = takeInJwks({ keys });
-      expect(taken.ok && taken.value.used.length).toBe(JWKS_KEYS_MAX);
-      return performance.now() - before;
-    });
-    expect(Math.min(...tries), "without what else the machine does").toBeLessThan(100);
+    const taken = takeInJwks({ keys });
+    expect(taken.ok && taken.value.used.length).toBe(JWKS_KEYS_MAX);
+    expect(leastCpuMs(() => takeInJwks({ keys }), 100)).toBeLessThan(100);
   });
 });

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { takeInJwks } from "./key-intake.ts";
 import { freshKeyPair } from "../testing/key-pair.ts";
+import { leastCpuMs } from "../testing/least-cpu-ms.ts";
 import type { KeyFault } from "./key-intake.ts";
 
 const { n: REAL_N = "" } = freshKeyPair("rsa", { modulusLength: 2048 }).publicKey.export({ format: "jwk" });
@@ -80,10 +81,9 @@ describe("an RSA key is taken in", () => {
     for (const bits of [2048, 8192]) {
       const n = base64url(modulusOf(bits));
       const keys = Array.from({ length: JWKS_KEYS_MAX }, (_, index) => ({ kty: "RSA", n, e: "AQAB", kid: `k${index}` }));
-      const before = performance.now();
       const taken = takeInJwks({ keys });
-      expect(performance.now() - before).toBeLessThan(100);
       expect(taken.ok && taken.value.used.length).toBe(JWKS_KEYS_MAX);
+      expect(leastCpuMs(() => takeInJwks({ keys }), 100)).toBeLessThan(100);
     }
   });
 });

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { JWKS_KEYS_MAX } from "../constants.ts";
 import { describeJwksFault, describeKeyFault, takeInJwks } from "./key-intake.ts";
 import { freshKeyPair } from "../testing/key-pair.ts";
+import { leastCpuMs } from "../testing/least-cpu-ms.ts";
 import type { KeyFault, KeyIntake, VerificationKey } from "./key-intake.ts";
 
 const PAIRS = {
@@ -87,10 +88,8 @@ describe("a key set is refused as a whole", () => {
 
   test(`when it holds more than ${JWKS_KEYS_MAX} keys, without looking at one, within 50 ms for 5,000`, () => {
     const keys = Array.from({ length: 5000 }, (_, index) => ({ ...RSA, kid: `k${index}` }));
-    const before = performance.now();
-    const taken = takeInJwks({ keys });
-    expect(performance.now() - before).toBeLessThan(50);
-    expect(taken).toEqual({ ok: false, fault: { code: "too_many_keys", count: 5000 } });
+    expect(leastCpuMs(() => takeInJwks({ keys }), 50)).toBeLessThan(50);
+    expect(takeInJwks({ keys })).toEqual({ ok: false, fault: { code: "too_many_keys", count: 5000 } });
     expect(intakeOf(...keys.slice(0, JWKS_KEYS_MAX)).used).toHaveLength(JWKS_KEYS_MAX);
     expect(takeInJwks({ keys: keys.slice(0, JWKS_KEYS_MAX + 1) }).ok).toBe(false);
   });

@@ -2,10 +2,10 @@ import { z } from "zod";
 import { type OpenApiDocument, openApiDocument } from "../http/openapi.ts";
 import { defineRoute, type Route } from "../http/route.ts";
 
-/** The routes, and behind them the one that describes them all, itself too. */
+/** The routes, and behind them the one that describes them all, itself too; made when somebody asks, for it would be a part of every start. */
 export function withApiDescription(routes: readonly Route[], publicUrl: string): Route[] {
-  const all = [...routes, descriptionRoute(() => document)];
-  const document = openApiDocument(all, { publicUrl });
+  let document: OpenApiDocument | undefined;
+  const all: Route[] = [...routes, descriptionRoute(() => (document ??= openApiDocument(all, { publicUrl })))];
   return all;
 }
 

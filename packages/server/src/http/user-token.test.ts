@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { routerPorts } from "../app.ts";
 import { DIALECTS, holdPostgres } from "../testing/database.ts";
@@ -141,11 +140,14 @@ describe.each(DIALECTS)("a user's access token on %s", (dialect) => {
     const { partner, user, forUser, own } = await setUp({ subject_namespace: "external_user_id" });
     const held = await holdPostgres(server.database, `UPDATE users SET revision = revision WHERE user_id = '${user.userId}'`);
     const changed = patch(partner, `user?user_id=${user.userId}`, { external_user_id: "eve" }, own);
-    await sleep(1_100);
+    const waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    await expect.poll(() => server.database.query(waits)).toHaveLength(1);
+    for (const { clock } of [server, second]) clock.offsetMs += 1_100;
     const token = await forUser();
     await held.release();
     expect((await changed).status).toBe(200);
     expectDead(await ask(token), /has been ended/);
+    for (const { clock } of [server, second]) clock.offsetMs = 0;
   });
 
   test("401: when its partner is disabled", async () => {

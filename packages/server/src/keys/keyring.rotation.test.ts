@@ -186,8 +186,9 @@ describe("between two reads", () => {
     const startedMs = performance.now();
     const ask = () => Promise.all(Array.from({ length: 100 }, (_, n) => keyring.refreshForKid(String(n).padStart(43, "k"))));
     expect(new Set([...(await ask()), ...(await ask())])).toEqual(new Set([false]));
-    expect(performance.now() - startedMs).toBeGreaterThanOrEqual(990);
-    expect(reads() - before).toBeLessThanOrEqual(3); // one of them the regular one
+    const tookMs = performance.now() - startedMs;
+    expect(tookMs).toBeGreaterThanOrEqual(990);
+    expect(reads() - before, "two, and the regular ones, each second").toBeLessThanOrEqual(2 + Math.floor(tookMs / 990));
     expect(node.events).toEqual([]);
   });
 

@@ -56,15 +56,15 @@ describe.each(DIALECTS)("migrations on %s", (dialect) => {
   test("the lease of a node that died runs out", async () => {
     const [node] = (await openNodes(1)) as [Dialect];
     await migrate(node);
-    await database.query("INSERT INTO leases (name, holder, expires_at) VALUES ('migrations', 'a dead node', $1)", [Date.now() + 400]);
-    const started = Date.now();
+    const expiresAtMs = Date.now() + 400;
+    await database.query("INSERT INTO leases (name, holder, expires_at) VALUES ('migrations', 'a dead node', $1)", [expiresAtMs]);
     expect(
       await migrate(node, [
         ["0001-first", () => Promise.resolve()],
         ["0002-x", () => Promise.resolve()],
       ]),
     ).toEqual(["0002-x"]);
-    expect(Date.now() - started).toBeGreaterThanOrEqual(300);
+    expect(Date.now()).toBeGreaterThanOrEqual(expiresAtMs);
   });
 
   test("an older version runs on a newer schema", async () => {

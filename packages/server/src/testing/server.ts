@@ -124,14 +124,23 @@ export function admin(server: Pick<TestServer, "url">, method: string, path: str
   return call(server, method, `/admin/v1${path}`, OPERATOR_TOKEN, body);
 }
 
-/** Bytes as they are: what no HTTP client would send. Resolves with all that came back until the server closed or 2 s passed. */
-export function sendRaw(server: Pick<TestServer, "port">, request: string | Uint8Array, waitMs = 2_000): Promise<string> {
+/**
+ * Bytes as they are: what no HTTP client would send. Resolves with all that came back until the server closed, or it is enough, or the time is over:
+ * by default what a busy machine may need.
+ */
+export function sendRaw(
+  server: Pick<TestServer, "port">,
+  request: string | Uint8Array,
+  waitMs = 20_000,
+  isEnough: (received: string) => boolean = () => false,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(server.port, "127.0.0.1");
     let received = "";
     const timer = setTimeout(() => socket.destroy(), waitMs);
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1");
+      if (isEnough(received)) socket.destroy();
     });
     socket.on("error", (error: NodeJS.ErrnoException) =>
       error.code === "ECONNRESET" || error.code === "EPIPE" ? undefined : reject(error),
