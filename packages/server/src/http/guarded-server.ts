@@ -4,7 +4,7 @@ import type { Overload } from "./overload.ts";
 import { Problem, problemAnswer } from "./problem.ts";
 import { isNeverShed, shedder, type ShedPorts } from "./shed.ts";
 
-/** What stands in front of the framework: Node's own server, with limits, that turns away what is too much. */
+/** What stands in front of the router: Node's own server, with limits, that turns away what is too much. */
 
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 15_000;
@@ -22,7 +22,7 @@ const SERVER_OPTIONS = {
 /** An answer of which the client takes nothing for so long is given up, and its memory with it. */
 const STALLED_MS_MAX = 30_000;
 
-/** What is too much is turned away before the framework sees it: in a hook it costs more, and under overload it is most of what comes. */
+/** What is too much is turned away before the router sees it: under overload it is most of what comes. */
 export function guardedServer(
   handle: RequestListener,
   ports: ShedPorts & { readonly overload: Overload },

@@ -14,6 +14,7 @@ import { Problem } from "./problem.ts";
 import { envelopeRateLimitHeaders, rateLimitHeaders } from "./rate-limit.ts";
 import type { Answer, Principal, RawRequest, Route } from "./route.ts";
 import { sendAnswer } from "./send-answer.ts";
+import { pathBelow } from "./shed.ts";
 import { Uploads } from "./uploads.ts";
 
 export interface RouterPorts extends CorsPorts {
@@ -60,7 +61,7 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const traceId = newTraceId(Date.now());
-    const passage: Passage = { traceId, request, url: withoutBase(request.url ?? "/", ports.basePath), headers: {} };
+    const passage: Passage = { traceId, request, url: pathBelow(request.url ?? "/", ports.basePath), headers: {} };
     const given = await answerOf(passage);
     if (isClosing) passage.headers = { ...passage.headers, connection: "close" };
     try {
@@ -88,10 +89,6 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
       clearTimeout(cutOff);
     },
   };
-}
-
-function withoutBase(url: string, basePath: string): string {
-  return basePath !== "" && url.startsWith(`${basePath}/`) ? url.slice(basePath.length) : url;
 }
 
 const MALFORMED = new Problem(400, "The request is malformed.");

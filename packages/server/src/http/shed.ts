@@ -32,7 +32,8 @@ export function isNeverShed(url: string, basePath: string): boolean {
   return NEVER_SHED.has(pathBelow(url, basePath).split("?", 1)[0] ?? "");
 }
 
-function pathBelow(url: string, basePath: string): string {
+/** Path and query, without the path of the public URL. */
+export function pathBelow(url: string, basePath: string): string {
   return basePath !== "" && url.startsWith(`${basePath}/`) ? url.slice(basePath.length) : url;
 }
 
