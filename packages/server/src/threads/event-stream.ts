@@ -59,6 +59,9 @@ export class EventStream {
   private readonly ports: EventStreamPorts;
   private position: number;
   private isReading = false;
+  /** How often {@link hold} was called, and whether it was answered. */
+  private holds = 0;
+  private isHeld = false;
   private hasLogged = false;
   private endedAtMs: number | undefined;
   /** No more fits between here and the reader, until it drains. */
@@ -101,21 +104,21 @@ export class EventStream {
   /** @param encoded the same bytes for all readers of the thread. @param before the last event before the batch. */
   offer(batch: EventBatch, before: number, encoded: Uint8Array, atMs: number): void {
     if (this.isEnded || this.position >= lastIdOf(batch)) return;
-    if (this.position !== before || this.isReading || this.isFull) return void this.catchUp();
+    if (this.position !== before || this.isReading || this.isFull || this.isHeld) return void this.catchUp();
     this.position = lastIdOf(batch);
     this.write(encoded, atMs);
   }
 
   /** Reads what is behind from the store, page by page, as the reader takes it. Where that fails, it is tried again at the next {@link beat}. */
   async catchUp(): Promise<void> {
-    if (this.isReading || this.isEnded) return;
+    if (this.isReading || this.isEnded || this.isHeld) return;
     this.isReading = true;
     try {
       while (!this.isEnded && !this.isFull && this.position < this.channel.lastEventId) {
         const { partnerId, threadId } = this.channel;
         const known = this.channel.lastEventId;
         const batches = await this.ports.pages.read({ partnerId, threadId, lastEventId: this.position }, known);
-        if (this.isEnded) return;
+        if (this.isEnded || this.isHeld) return;
         for (const batch of batches) {
           if (this.isFull) return; // the rest is read again when it is taken
           this.position = batch.lastId;
@@ -128,6 +131,23 @@ export class EventStream {
     } finally {
       this.isReading = false;
     }
+  }
+
+  /** The token may have been withdrawn: nothing more is shown before the {@link judgement} that was asked for after this. */
+  hold(): void {
+    this.holds++;
+    this.isHeld = true;
+  }
+
+  /** To be begun before the token is judged; what it gives is called where the token is good, at that time. */
+  judgement(): (askedAtMs: number) => void {
+    const { holds } = this;
+    return (askedAtMs) => {
+      this.verifiedAtMs = Math.max(this.verifiedAtMs, askedAtMs);
+      if (!this.isHeld || holds !== this.holds) return; // withdrawn since it was asked, perhaps
+      this.isHeld = false;
+      void this.catchUp();
+    };
   }
 
   /** At each beat, which comes again a quarter of a second later. */

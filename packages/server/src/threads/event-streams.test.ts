@@ -83,6 +83,32 @@ describe("streams of a node", () => {
     expect([third.state, third.written.includes('"reason":"token_ended"')]).toEqual(["ended", true]);
   });
 
+  test("between a withdrawal and the judgement nothing is shown; one that is good has it then, in order, and one that is not never", async () => {
+    const answers: { readonly yes: () => void; readonly no: () => void }[] = [];
+    const judge = () => new Promise<void>((yes, no) => answers.push({ yes, no: () => no(new Problem(401, "ended")) }));
+    const sinks = [stage.open({ authenticate: judge }), stage.open({ authenticate: judge })] as const;
+    await stage.pass(3_250);
+    expect(answers).toHaveLength(2); // asked before the withdrawal, and answered after it
+    stage.write(1, "here");
+    stage.streams.judgeAgain({ kind: "partner", id: PARTNER, partnerId: PARTNER });
+    expect(answers).toHaveLength(4);
+    stage.write(2, "here");
+    for (const { yes } of answers.slice(0, 2)) yes();
+    await stage.pass(250);
+    stage.write(1, "elsewhere");
+    await stage.pass(250);
+    for (const sink of sinks) expect(sink.ids).toEqual([1]);
+    answers[2]?.yes();
+    answers[3]?.no();
+    await stage.pass(250);
+    stage.write(1, "here");
+    await stage.pass(250);
+    expect(sinks.map(({ ids, state }) => [ids, state])).toEqual([
+      [upTo(5), "open"],
+      [[1], "ended"],
+    ]);
+  });
+
   test("while nobody can say whether the token is good, the stream goes on for 5 s, and then ends", async () => {
     let canSay = true;
     const sink = stage.open({ authenticate: () => (canSay ? Promise.resolve() : Promise.reject(new StoreUnavailable("away"))) });

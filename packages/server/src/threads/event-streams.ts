@@ -136,11 +136,13 @@ export class EventStreams {
     for (const stream of this.channels.get(keyOf(thread))?.streams ?? []) stream.end("thread_deleted");
   }
 
-  /** Tokens were withdrawn on this node: the streams that this may be about are judged now. */
+  /** Tokens were withdrawn on this node: the streams that this may be about are judged now, and show nothing until they are. */
   judgeAgain(ended: EndedTokens): void {
     for (const stream of this.streams) {
       const { owner, workspaceId, orgId, tokenId } = stream.request;
-      if ([tokenId, owner.userId, workspaceId, orgId, owner.partnerId].includes(ended.id)) stream.askedAtMs = -Infinity;
+      if (![tokenId, owner.userId, workspaceId, orgId, owner.partnerId].includes(ended.id)) continue;
+      stream.hold();
+      stream.askedAtMs = -Infinity;
     }
     this.judge(this.ports.monotonicMs());
   }
@@ -188,9 +190,10 @@ export class EventStreams {
   }
 
   private async judgeOne(stream: EventStream, atMs: number): Promise<void> {
+    const approve = stream.judgement();
     try {
       await stream.request.authenticate();
-      stream.verifiedAtMs = Math.max(stream.verifiedAtMs, atMs);
+      approve(atMs);
     } catch (thrown) {
       if (thrown instanceof Problem) return stream.end("token_ended");
       if (!(thrown instanceof StoreUnavailable)) this.ports.log.error("the token of a stream cannot be judged", { error: thrown });
