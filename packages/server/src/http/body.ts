@@ -10,6 +10,17 @@ interface Incoming {
   resume(): unknown;
 }
 
+/** What is still to come of a body that nobody wants is taken where it is no longer than this, so that the connection can go on. */
+const REST_BYTES_MAX = 64 * 1024;
+
+/**
+ * Whether what nobody has read of a body may be long: then its connection has to end with the answer, or whoever is refused, and needs no token for that,
+ * could send without end.
+ */
+export function hasLongRest({ complete, headers }: Pick<Incoming, "headers"> & { readonly complete: boolean }): boolean {
+  return !complete && !(Number(headers["content-length"]) <= REST_BYTES_MAX);
+}
+
 export class BodyTooLarge extends Problem {
   constructor() {
     super(413, "The body is too large.");
@@ -18,7 +29,7 @@ export class BodyTooLarge extends Problem {
 
 /**
  * All of a body that nobody has begun to read. What is over `bytesMax` is refused before it is read where its length is told, else at that point; the rest
- * of it is thrown away as it comes, so that its sender reads the answer. Takes no longer than a request may take.
+ * of it is thrown away as it comes, until the connection ends ({@link hasLongRest}). Takes no longer than a request may take.
  * @throws BodyTooLarge; Problem 400 where the sender goes away.
  */
 export function readBody(request: Incoming, bytesMax: number): Promise<Buffer> {

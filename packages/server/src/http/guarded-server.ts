@@ -1,5 +1,6 @@
 import { createServer, type RequestListener, type Server, STATUS_CODES } from "node:http";
 import { newTraceId } from "../ids.ts";
+import { hasLongRest } from "./body.ts";
 import type { Overload } from "./overload.ts";
 import { Problem, problemAnswer } from "./problem.ts";
 import { isNeverShed, shedder, type ShedPorts } from "./shed.ts";
@@ -19,6 +20,11 @@ const SERVER_OPTIONS = {
   maxHeaderSize: HEADER_BYTES_MAX,
 };
 
+/** Of Node's server, though its types do not have it: who has sent all that it will send, and says so, gets its answers all the same. */
+interface HalfOpen {
+  httpAllowHalfOpen?: boolean;
+}
+
 /** An answer of which the client takes nothing for so long is given up, and its memory with it. */
 const STALLED_MS_MAX = 30_000;
 
@@ -30,14 +36,15 @@ export function guardedServer(
 ): Server {
   const { overload, basePath } = ports;
   const shed = shedder(ports);
-  const server = createServer(SERVER_OPTIONS, (request, response) => {
+  const server: Server & HalfOpen = createServer(SERVER_OPTIONS, (request, response) => {
     const { url = "" } = request;
     if (isNeverShed(url, basePath)) return handle(request, response);
     const work = () => {
       if (!request.destroyed) handle(request, response); // whoever has hung up meanwhile costs nothing more
     };
-    if (!overload.takeOn(work)) shed(url, response);
+    if (!overload.takeOn(work)) shed(url, response, hasLongRest(request));
   });
+  server.httpAllowHalfOpen = true;
   return server.setTimeout(stalledMsMax); // of a connection on which nothing moves; one that waits for its next request has keepAliveTimeout
 }
 

@@ -137,8 +137,11 @@ export class Overload {
 
   /** Its own work goes on in microtasks and ticks, and only after those can the time that it took be told. */
   private workOnNext(): void {
-    this.line.shift()?.();
-    queueMicrotask(() => process.nextTick(this.goOn));
+    try {
+      this.line.shift()?.();
+    } finally {
+      queueMicrotask(() => process.nextTick(this.goOn));
+    }
   }
 
   private readonly goOn = () => {

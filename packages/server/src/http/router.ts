@@ -1,9 +1,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import findMyWay, { type HTTPMethod } from "find-my-way";
 import { newTraceId } from "../ids.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Authenticate } from "./auth.ts";
-import { BodyTooLarge, readBody } from "./body.ts";
+import { BodyTooLarge, hasLongRest, readBody } from "./body.ts";
 import type { ClientAddress } from "./client-address.ts";
 import { corsHeaders, type CorsPorts, isPreflight, preflightAnswer } from "./cors.ts";
 import { errorAnswer, failureAnswer } from "./failure-answer.ts";
@@ -57,14 +58,20 @@ export function httpServer(routes: readonly Route[], ports: RouterPorts): HttpSe
   const answerOf = dispatcher(routes, ports);
   let isClosing = false;
   const server = guardedServer((request, response) => void answer(request, response), ports);
-  server.on("clientError", (error: NodeJS.ErrnoException, socket) => void socket.end(unreadAnswer(error.code ?? "")));
+  /** Connections with an answer in the middle of which, or of its request, more comes: another answer would be taken for a part of it, or nobody's. */
+  const midway = new WeakSet<Duplex>();
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+    if (midway.has(socket)) socket.destroy();
+    else socket.end(unreadAnswer(error.code ?? ""));
+  });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const traceId = newTraceId(Date.now());
     const passage: Passage = { traceId, request, url: pathBelow(request.url ?? "/", ports.basePath), headers: {} };
-    const given = await answerOf(passage);
-    if (isClosing) passage.headers = { ...passage.headers, connection: "close" };
     try {
+      const given = await answerOf(passage);
+      if (isClosing || hasLongRest(request)) passage.headers = { ...passage.headers, connection: "close" };
+      if (given.stream !== undefined || !request.complete) midway.add(request.socket);
       sendAnswer(response, given, passage.headers);
     } catch (error) {
       ports.log.error("an answer could not be sent", { trace_id: traceId, error });

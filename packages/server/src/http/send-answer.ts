@@ -36,6 +36,7 @@ function openStream(response: ServerResponse, { status, headers, stream }: Strea
   });
   const { method, socket } = response.req;
   socket.setTimeout(0); // whoever streams knows itself who takes nothing
+  socket.once("end", () => void socket.end()); // who hangs up says no more than that: a stream has no end that it could wait for
   if (method === "HEAD") response.end();
   else stream(eventSink(response, socket));
 }

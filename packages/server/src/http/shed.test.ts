@@ -255,7 +255,7 @@ describe("while there is much to do", () => {
     const answers = slow.map((socket) => ask(socket, request("POST", "/slow")));
     for (const socket of gone) socket.write(exchangeRequest());
     await answers[0];
-    for (const socket of gone) socket.destroy();
+    for (const socket of gone) socket.resetAndDestroy();
     expect(statuses(await Promise.all(answers))).toEqual([200, 200, 200]);
     expect(statuses(await askTogether([exchangeRequest()], { at: slowNode }))).toEqual([200]); // behind them in the line
     expect(await rows("exchanges")).toBe(before + 1);

@@ -41,14 +41,16 @@ export function pathBelow(url: string, basePath: string): string {
  * Answers 503 to a request whose body is unread: nothing is looked up, spent or recorded for it. Does not decide that it is time to turn requests
  * away: that is {@link Overload.takeOn}; nor which are spared: {@link isNeverShed}.
  */
-export function shedder(ports: ShedPorts): (url: string, response: Response) => void {
+export function shedder(ports: ShedPorts): (url: string, response: Response, endsConnection: boolean) => void {
   const formOf = forms(ports.issuer);
   let shed = 0;
   let logged = { shed: 0, atMs: -Infinity };
-  return (url, response) => {
+  return (url, response, endsConnection) => {
     const nowMs = Date.now();
     const { head, text } = formOf(pathBelow(url, ports.basePath));
-    response.writeHead(503, [...head, "retry-after", String((shed % RETRY_SECONDS_MAX) + 1)]);
+    const more = ["retry-after", String((shed % RETRY_SECONDS_MAX) + 1)];
+    if (endsConnection) more.push("connection", "close");
+    response.writeHead(503, [...head, ...more]);
     response.end(text.join(newTraceId(nowMs)), "latin1");
     shed++;
     ports.metrics.countShed();

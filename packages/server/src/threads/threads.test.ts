@@ -38,9 +38,13 @@ describe.each(DIALECTS)("threads on %s", (dialect) => {
 
     test("a list goes on behind its cursor, newest first, and gives each thread once, also when one is made or deleted meanwhile", async () => {
       const mine = await createTalker(partner);
-      for (let n = 1; n <= 7; n++) await createThread(server, mine.token, `Thread ${n}`);
+      for (let n = 1; n <= 7; n++) {
+        server.clock.offsetMs++; // two of one millisecond have no order
+        await createThread(server, mine.token, `Thread ${n}`);
+      }
       const first = (await threadsOf(mine.token, "?limit=3")).json;
       expect(names(first)).toEqual(["Thread 7", "Thread 6", "Thread 5"]);
+      server.clock.offsetMs++;
       await createThread(server, mine.token, "Thread 8");
       const [{ thread_id: shown }] = first["threads"] as [{ thread_id: string }];
       await call(server, "DELETE", `/v2/threads/${shown}`, mine.token);

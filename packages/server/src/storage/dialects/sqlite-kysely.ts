@@ -18,13 +18,14 @@ function prepare(database: SqliteDatabase, text: string): Statement {
   };
 }
 
-/** Kysely over the synchronous driver. Statements are prepared once and kept; a transaction takes the write lock at its start. */
-export function kyselyOverSqlite(database: SqliteDatabase): Kysely<Schema> {
+/** Kysely over the synchronous driver. Statements are prepared once and kept; a transaction takes the write lock at its start. @param beforeCommit is called right before one commits. */
+export function kyselyOverSqlite(database: SqliteDatabase, beforeCommit?: () => void): Kysely<Schema> {
   const statements = new Map<string, Statement>();
   const adapted: KyselySqliteDatabase = {
     close: () => database.close(),
     prepare(text) {
       if (text === "rollback" && !database.isTransaction) return NOTHING; // a full disk has undone the transaction already
+      if (text === "commit") beforeCommit?.(); // it is prepared for each, and run in the same stretch
       const sql = text === "begin" ? "begin immediate" : text;
       const known = statements.get(sql);
       if (known !== undefined) return known;

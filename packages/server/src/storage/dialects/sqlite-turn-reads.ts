@@ -2,19 +2,20 @@ import type { SqliteDatabase, SqliteStatement } from "./sqlite-driver.ts";
 
 /**
  * What is read in one turn of the event loop is read in one transaction: each of its own would take the locks and look at the log again, which is most
- * of what a read of one row costs. It shows the store as it was at the first read, so whoever writes ends it, before and after: see `end`.
+ * of what a read of one row costs. It shows the store as it was at the first read, so whoever writes ends it, before and after: see `end`. And the log can be
+ * begun anew only by a commit during which nobody reads: with one that is open in every turn it would grow for ever.
  */
 export class TurnReads {
   private readonly database: SqliteDatabase;
   private readonly begin: SqliteStatement;
-  private readonly commit: SqliteStatement;
+  private readonly rollback: SqliteStatement;
   private isOpen = false;
   private readonly endTurn = () => this.end();
 
   constructor(database: SqliteDatabase) {
     this.database = database;
     this.begin = database.prepare("BEGIN");
-    this.commit = database.prepare("COMMIT");
+    this.rollback = database.prepare("ROLLBACK"); // nothing was written, and it cannot fail
   }
 
   read<T>(work: () => T): T {
@@ -26,10 +27,10 @@ export class TurnReads {
     return work();
   }
 
-  /** Call it before this connection writes, and once another one of this process has written: what is read from then on is what was written. */
+  /** Call it before this connection writes, before another one of this process commits, and after that: what is read from then on is what was written. */
   end(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
-    if (this.database.isTransaction) this.commit.run(); // a read that fails may have ended it
+    if (this.database.isTransaction) this.rollback.run(); // a read that fails may have ended it
   }
 }

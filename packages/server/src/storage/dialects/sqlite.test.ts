@@ -1,7 +1,31 @@
 import { StoreUnavailable } from "@cambist/protocol";
+import { statSync } from "node:fs";
 import { sql } from "kysely";
 import { expect, test } from "vitest";
 import { createTestDatabase } from "../../testing/database.ts";
+import { migrate } from "../migrate.ts";
+
+test("the log of the embedded store stays as long as it takes to fill it once, though something is read in every turn of the event loop", async () => {
+  const database = await createTestDatabase("sqlite");
+  const dialect = await database.open();
+  await migrate(dialect);
+  await dialect.write((db) => sql`CREATE TABLE notes (id integer PRIMARY KEY, text text)`.execute(db));
+  let isWriting = true;
+  const readers = Array.from({ length: 4 }, async () => {
+    while (isWriting) {
+      await dialect.isTokenRevoked("nobody's");
+      await new Promise(setImmediate);
+    }
+  });
+  const write = () => dialect.write((db) => sql`INSERT OR REPLACE INTO notes VALUES (1, ${"x".repeat(200_000)})`.execute(db));
+  for (let n = 0; n < 500; n++) await write(); // 100 MB
+  isWriting = false;
+  await Promise.all(readers);
+  const [{ path = "" } = {}] = (await database.query("SELECT file AS path FROM pragma_database_list")) as { path?: string }[];
+  expect(statSync(`${path}-wal`).size).toBeLessThan(50_000_000);
+  await dialect.close();
+  await database.drop();
+});
 
 test("a full disk refuses a write, alone and in a group, as unavailable; with room again they pass", async () => {
   const database = await createTestDatabase("sqlite");

@@ -30,7 +30,8 @@ const RETRY_MS = 10;
  */
 export async function sqliteDialect(path: string): Promise<Dialect> {
   const hot = await openSqlite(path);
-  const writing = kyselyOverSqlite(await openSqlite(path));
+  const turn = new TurnReads(hot);
+  const writing = kyselyOverSqlite(await openSqlite(path), () => turn.end());
   const reading = kyselyOverSqlite(await openSqlite(path));
   const turnstile = new Turnstile();
   /** The wait for one's turn counts: eight writers must not wait two seconds each, one after the other. */
@@ -39,7 +40,6 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     return turnstile.pass(() => patiently(work, deadline));
   }
   const lazyHot = lazy(() => sqliteExchanges(hot));
-  const turn = new TurnReads(hot);
   const readHot = <T>(read: (statements: SqliteExchanges) => T): Promise<T> => asUnavailable(() => turn.read(() => read(lazyHot())));
   const writeHot = <T>(write: (statements: SqliteExchanges) => T): Promise<T> =>
     inTurn(() => {
