@@ -57,3 +57,36 @@ test("a client that takes nothing of its answer is cut off; one that is slow, an
   slow.destroy();
   server.close();
 });
+
+test("who has reset its connection by its turn is not worked for; who only says that it will send no more is", async () => {
+  const line: (() => void)[] = [];
+  const overload = { takeOn: (work: () => void) => line.push(work) > 0 } as unknown as Overload;
+  const ports = { metrics: openMetrics(), log: openLog("silent"), issuer: "https://cambist.test", basePath: "", overload };
+  const asked: (string | undefined)[] = [];
+  const served: Socket[] = [];
+  const server = guardedServer((request, response) => response.end(void asked.push(request.url)), ports);
+  server.on("connection", (socket) => void served.push(socket));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const ask = async (path: string) => {
+    const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+    const before = line.length;
+    client.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`);
+    await expect.poll(() => line.length).toBe(before + 1);
+    return { client, socket: served.at(-1) as Socket };
+  };
+  const reset = await ask("/reset");
+  const closed = new Promise((resolve) => reset.socket.once("close", resolve)); // with an error
+  reset.client.resetAndDestroy();
+  await closed;
+  const halved = await ask("/halved");
+  const ended = once(halved.socket, "end");
+  halved.client.end();
+  await ended;
+  const received = once(halved.client, "data") as Promise<[Buffer]>;
+  for (const work of line) work();
+  expect(asked).toEqual(["/halved"]);
+  expect((await received)[0].toString("latin1", 0, 15)).toBe("HTTP/1.1 200 OK");
+  await once(halved.client, "close"); // the server ends it with the answer
+  server.close();
+});

@@ -247,20 +247,6 @@ describe("while there is much to do", () => {
     expect(order.indexOf("livez 200")).toBeGreaterThan(0);
     expect(order.indexOf("livez 200")).toBeLessThan(10);
   });
-
-  test("who has hung up by its turn costs nothing more", async () => {
-    const before = await rows("exchanges");
-    const sockets = await openAt(slowNode.port, 8);
-    const [slow, gone] = [sockets.slice(0, 3), sockets.slice(3)];
-    const answers = slow.map((socket) => ask(socket, request("POST", "/slow")));
-    for (const socket of gone) socket.write(exchangeRequest());
-    await answers[0];
-    for (const socket of gone) socket.resetAndDestroy();
-    expect(statuses(await Promise.all(answers))).toEqual([200, 200, 200]);
-    expect(statuses(await askTogether([exchangeRequest()], { at: slowNode }))).toEqual([200]); // behind them in the line
-    expect(await rows("exchanges")).toBe(before + 1);
-    for (const socket of slow) socket.destroy();
-  });
 });
 
 describe("a stall of two seconds (P12.5)", () => {
