@@ -111,11 +111,8 @@ function dispatcher(routes: readonly Route[], ports: RouterPorts): (passage: Pas
   for (const path of new Set(routes.map((route) => route.path))) {
     const there = routes.filter((route) => route.path === path);
     const methods = new Set(there.flatMap(methodsOf));
-    add(
-      METHODS.filter((method) => !methods.has(method)),
-      path,
-      (passage) => answerOtherMethod(there, passage, ports),
-    );
+    const others = METHODS.filter((method) => !methods.has(method));
+    add(others, path, answerOtherMethod(there, ports));
   }
   return (passage) => {
     const found = table.find(passage.request.method as HTTPMethod, passage.url);
@@ -133,23 +130,27 @@ function methodsOf({ method }: Route): HTTPMethod[] {
   return method === "GET" ? [method, "HEAD"] : [method];
 }
 
-async function answerOtherMethod(there: readonly Route[], passage: Passage, ports: RouterPorts): Promise<Answer> {
-  const { request } = passage;
+/** @param there the routes of one path. */
+function answerOtherMethod(there: readonly Route[], ports: RouterPorts): Answering {
   const methods = there.flatMap(methodsOf);
   const allow = { allow: methods.join(", ") };
+  const problem = new Problem(405, `Use ${methods.join(" or ")} here.`);
   const forBrowsers = there.filter((route) => route.browser).flatMap(methodsOf);
-  try {
-    if (forBrowsers.length > 0) {
-      const asking = { method: request.method ?? "", headers: request.headers };
-      if (isPreflight(asking)) return await preflightAnswer(request.headers, forBrowsers, ports);
-      passage.headers = await corsHeaders(request.headers, undefined, ports);
+  return async (passage) => {
+    const { request } = passage;
+    try {
+      if (forBrowsers.length > 0) {
+        const asking = { method: request.method ?? "", headers: request.headers };
+        if (isPreflight(asking)) return await preflightAnswer(request.headers, forBrowsers, ports);
+        passage.headers = await corsHeaders(request.headers, undefined, ports);
+      }
+      const refused = await there[0]?.refuseUnread?.(rawRequest(passage, "", ports), "method_not_allowed");
+      const given = refused ?? errorAnswer(problem, passage);
+      return { ...given, headers: { ...given.headers, ...allow } };
+    } catch (thrown) {
+      return failureAnswer(thrown, passage, ports);
     }
-    const refused = await there[0]?.refuseUnread?.(rawRequest(passage, "", ports), "method_not_allowed");
-    const given = refused ?? errorAnswer(new Problem(405, `Use ${methods.join(" or ")} here.`), passage);
-    return { ...given, headers: { ...given.headers, ...allow } };
-  } catch (thrown) {
-    return failureAnswer(thrown, passage, ports);
-  }
+  };
 }
 
 type CallPorts = RouterPorts & { readonly uploads: Uploads };

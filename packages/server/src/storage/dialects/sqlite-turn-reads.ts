@@ -2,7 +2,7 @@ import type { SqliteDatabase, SqliteStatement } from "./sqlite-driver.ts";
 
 /**
  * What is read in one turn of the event loop is read in one transaction: each of its own would take the locks and look at the log again, which is most
- * of what a read of one row costs. It shows the store as it was at the first read, so whoever writes ends it, before and after: see `end`. And the log can be
+ * of what a read of one row costs. It shows the store as it was at the first read, so whoever writes ends it first: see `end`. And the log can be
  * begun anew only by a commit during which nobody reads: with one that is open in every turn it would grow for ever.
  */
 export class TurnReads {
@@ -27,7 +27,7 @@ export class TurnReads {
     return work();
   }
 
-  /** Call it before this connection writes, before another one of this process commits, and after that: what is read from then on is what was written. */
+  /** Call it before this connection writes, and in one stretch with the commit of another one of this process: what is read from then on is what was written. */
   end(): void {
     if (!this.isOpen) return;
     this.isOpen = false;

@@ -55,7 +55,6 @@ export async function sqliteDialect(path: string): Promise<Dialect> {
     async write<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> {
       const outcome = await group.submit(work);
       versions.forget();
-      turn.end();
       if (outcome.ok) return outcome.value as T;
       throw outcome.thrown;
     },
